@@ -1,0 +1,86 @@
+"""The Backend protocol: where States live as Slots and tokens are computed.
+
+A Slot is a row of the backend's store, named by an integer; the scheduler decides who holds
+which. At rest a Slot's State contains every token the Npc has perceived or said. A step feeds
+one token per row and draws the next, so that prefill never needs logits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from npc_runtime.sampling import Draw
+    from npc_runtime.state import State, StateSpec
+
+
+class Batch(Protocol):
+    """Rows opened for a burst of steps; their Slots are written back when released or closed."""
+
+    def step(self, draws: Sequence[Draw | None]) -> list[int]:
+        """Feeds each row's token and returns each row's next token.
+
+        None releases a row: its Slot receives its State as of the step before, and the row is
+        idle from then on (its result is `sampling.FAILED`). A row whose logits are not finite
+        yields `sampling.FAILED`; the other rows are unharmed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Writes the State of every row not yet released back to its Slot."""
+        ...
+
+
+class Backend(Protocol):
+    """One model on one device with a store of Slots. Not thread-safe: one thread drives it."""
+
+    name: str
+    """`onnx`, `cuda` or `reference`."""
+    spec: StateSpec
+    vocab_size: int
+    slots: int
+    """Rows of the store."""
+    exact_batches: bool
+    """True when a row's bits do not depend on its batch mates (measured at load, not assumed)."""
+    max_batch: int
+    """Most rows of one Batch or one prefill."""
+
+    def clear(self, slot: int) -> None:
+        """Sets a Slot to the State of someone who has perceived nothing."""
+        ...
+
+    def copy(self, source: int, target: int) -> None:
+        """Copies one Slot onto another, bit for bit."""
+        ...
+
+    def read(self, slot: int) -> State:
+        """The State of a Slot, copied to host memory."""
+        ...
+
+    def write(self, slot: int, state: State) -> None:
+        """Puts a State into a Slot; refuses one of another shape (ValueError)."""
+        ...
+
+    def prefill(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
+        """Advances every one of `slots` (distinct) by the same `tokens`, without logits."""
+        ...
+
+    def score(self, slot: int, tokens: Sequence[int]) -> NDArray[np.float64]:
+        """Log-probabilities (len(tokens) - 1,) of tokens[1:], each given all before it.
+
+        Starts from the Slot's State and leaves it as it was.
+        """
+        ...
+
+    def open(self, slots: Sequence[int]) -> Batch:
+        """Opens a Batch over distinct `slots`, at most `max_batch`."""
+        ...
+
+    def close(self) -> None:
+        """Frees the device; the backend is of no use afterwards."""
+        ...

@@ -1,0 +1,123 @@
+"""Limits and options with units: defaults < file < NPC_RUNTIME_* < flags."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from npc_runtime.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PREFIX = "NPC_RUNTIME_"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that bounds a daemon or an in-process Runtime. Frozen; `replace` makes another."""
+
+    state_budget_mb: int = 512
+    """Memory for States (Slots): Npcs, their rewind points, cached personas."""
+    max_batch: int = 8
+    """Most Npcs that speak in one Tick."""
+    prefill_chunk: int = 128
+    """Most tokens read for one Npc before others get their Tick."""
+    burst: int = 8
+    """Tokens generated per Npc before the daemon looks at its sockets again."""
+    pace_tokens_per_s: float = 30.0
+    """How fast streamed speech is let out; 0 means as fast as it is made."""
+    rewind_turns: int = 8
+    """Turns an Npc can go back without reading anything again."""
+    max_npcs: int = 4096
+    """Npcs per Session."""
+    max_sessions: int = 64
+    """Sessions per daemon, connected or kept."""
+    max_queued: int = 256
+    """Turns that may wait per Session."""
+    max_text_chars: int = 4096
+    """Characters of one line, event or offered choice."""
+    max_frame_bytes: int = 64 * 1024 * 1024
+    """Bytes of one message; snapshots are the large ones."""
+    max_lines: int = 64
+    """Lines offered to one `choose`."""
+    heartbeat_s: float = 15.0
+    """Silence after which a peer is pinged; three times as long and it is gone."""
+    shutdown_grace_s: float = 5.0
+    """Time that running Turns get to end when the daemon is asked to stop."""
+    threads: int = 1
+    """CPU threads of the onnx backend."""
+    bits: int = 0
+    """Weight bits of the onnx backend: 4, 8 or 32; 0 takes what the Bundle stores."""
+    keep_npcs: bool = True
+    """Whether a vanished client's Npcs stay for its return under the same Session name."""
+    save_dir: str = ""
+    """When set, saves are read and written only inside this folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("state_budget_mb", "max_batch", "prefill_chunk", "burst", "max_npcs", "max_sessions",
+                     "max_queued", "max_text_chars", "max_frame_bytes", "max_lines", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        for name in ("pace_tokens_per_s", "rewind_turns", "heartbeat_s", "shutdown_grace_s"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"`{name}` must not be negative, got {getattr(self, name)}")
+        if self.bits not in (0, 4, 8, 32):
+            raise ConfigError(f"`bits` must be 0, 4, 8 or 32, got {self.bits}")
+
+
+def load_config(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    **flags: object,
+) -> Config:
+    """Defaults, then a TOML file, then NPC_RUNTIME_* variables, then flags that are not None.
+
+    Raises ConfigError naming the key and where it came from.
+    """
+    config = Config()
+    if path is not None:
+        config = _apply(config, _read(path), f"`{path}`")
+    variables = os.environ if environ is None else environ
+    known = {field.name for field in fields(Config)}
+    named = {key: variables.get(PREFIX + key.upper()) for key in known}
+    config = _apply(config, {k: v for k, v in named.items() if v is not None}, "the environment")
+    return _apply(config, {key: value for key, value in flags.items() if value is not None}, "the command line")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from error
+
+
+def _apply(config: Config, values: Mapping[str, object], where: str) -> Config:
+    types = {field.name: type(getattr(config, field.name)) for field in fields(Config)}
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in types:
+            raise ConfigError(f"`{key}` in {where} is not an option; known are {', '.join(sorted(types))}")
+        changes[key] = _convert(key, value, types[key], where)
+    return replace(config, **changes)
+
+
+def _convert(key: str, value: object, kind: type, where: str) -> object:
+    if kind is bool and isinstance(value, str) and value.lower() in ("0", "1", "true", "false"):
+        return value.lower() in ("1", "true")
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
+    if isinstance(value, str) and kind is not bool:
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise ConfigError(f"`{key}` in {where} must be of type {kind.__name__}, got {value!r}")

@@ -1,0 +1,279 @@
+"""Persona and Turns to tokens, tokens to a Reply.
+
+Layout 1 (DESIGN, "The prompt") uses control symbols. `PlainLayout` serves imported checkpoints
+that lack them: plain text with stop strings. Both yield typed replies, because the head of a
+Reply (mood, optional action) is decoded under a trie of what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from npc_runtime.constraint import Trie
+from npc_runtime.errors import BundleError
+from npc_runtime.tokenizer import CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from npc_runtime.persona import Persona
+    from npc_runtime.tokenizer import Tokenizer
+
+_SPACE = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a Reply opens with: the mood, and the action or None."""
+
+    mood: str
+    action: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a Reply as it becomes known: a head, or a piece of speech."""
+
+    head: Head | None = None
+    text: str = ""
+
+
+class Layout(Protocol):
+    """How a model expects its input; every method gives token ids."""
+
+    banned: frozenset[int]
+    """Ids that speech may not contain."""
+    stops: tuple[str, ...]
+    """Texts that end speech (plain layout only)."""
+    end: tuple[int, ...]
+    """Tokens that close a Reply; the first of them, drawn, ends it."""
+
+    def persona(self, persona: Persona) -> tuple[int, ...]:
+        """The persona as the model reads it, sample lines and opening included."""
+        ...
+
+    def player(self, text: str) -> tuple[int, ...]:
+        """A line of the player."""
+        ...
+
+    def event(self, text: str) -> tuple[int, ...]:
+        """Something perceived."""
+        ...
+
+    def cue(self, persona: Persona) -> tuple[int, ...]:
+        """What makes the model answer; its last token is fed to draw the first of the head."""
+        ...
+
+    def heads(self, moods: Sequence[str], actions: Sequence[str]) -> Trie[Head]:
+        """All allowed heads, each sequence up to where speech begins."""
+        ...
+
+    def head(self, head: Head) -> tuple[int, ...]:
+        """The tokens of one head."""
+        ...
+
+    def speech(self, text: str) -> tuple[int, ...]:
+        """Speech without its end."""
+        ...
+
+
+def clean(text: str) -> str:
+    """One line of text: control characters dropped, runs of white space folded to one space."""
+    visible = "".join(c if c in "\n\r\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "" for c in text)
+    return _SPACE.sub(" ", visible).strip()
+
+
+def persona_lines(persona: Persona) -> list[str]:
+    """`field: value` lines of a persona header, empty fields left out, in the layout's order."""
+    fields = (
+        ("name", persona.name),
+        ("role", persona.role),
+        ("traits", ", ".join(persona.traits)),
+        ("voice", persona.voice),
+        ("knows", "; ".join(persona.knows)),
+        ("wants", persona.wants),
+        ("setting", persona.setting),
+    )
+    return [f"{key}: {clean(value)}" for key, value in fields if value.strip()]
+
+
+class ControlLayout:
+    """Prompt layout 1: control symbols that no text can produce."""
+
+    stops: tuple[str, ...] = ()
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        ids = {symbol: tokenizer.control(symbol) for symbol in CONTROL}
+        missing = [symbol for symbol, token in ids.items() if token is None]
+        if missing:
+            raise BundleError(f"layout 1 needs the control symbols {', '.join(missing)}; the tokenizer lacks them")
+        self._tokenizer = tokenizer
+        self._id = {symbol: token for symbol, token in ids.items() if token is not None}
+        self.end = (self._id["<end>"],)
+        self.banned = frozenset(tokenizer.special - {self._id["<end>"]})
+
+    def _text(self, symbol: str, text: str) -> tuple[int, ...]:
+        return (self._id[symbol], *self._tokenizer.encode(text))
+
+    def persona(self, persona: Persona) -> tuple[int, ...]:
+        """`<persona>` and the header lines, then sample exchanges and the opening as Turns."""
+        tokens = list(self._text("<persona>", "\n".join(persona_lines(persona)) + "\n"))
+        for sample in persona.samples:
+            tokens += self.player(sample.player)
+            tokens += self._spoken(sample.mood, sample.npc)
+        if persona.opening:
+            tokens += self._spoken(persona.opening_mood, persona.opening)
+        return tuple(tokens)
+
+    def _spoken(self, mood: str, text: str) -> tuple[int, ...]:
+        return (self._id["<npc>"], *self.head(Head(mood)), *self.speech(text), *self.end)
+
+    def player(self, text: str) -> tuple[int, ...]:
+        """`<player>` and the line."""
+        return self._text("<player>", clean(text))
+
+    def event(self, text: str) -> tuple[int, ...]:
+        """`<event>` and what is perceived."""
+        return self._text("<event>", clean(text))
+
+    def cue(self, persona: Persona) -> tuple[int, ...]:
+        """`<npc>`."""
+        return (self._id["<npc>"],)
+
+    def heads(self, moods: Sequence[str], actions: Sequence[str]) -> Trie[Head]:
+        """mood `<say>`, or mood `<act>` action `<say>`."""
+        heads = [Head(mood, action) for mood in moods for action in (None, *actions)]
+        return Trie([(self.head(head), head) for head in heads])
+
+    def head(self, head: Head) -> tuple[int, ...]:
+        """The tokens of one head, `<say>` included."""
+        act = self._text("<act>", head.action) if head.action else ()
+        return (*self._tokenizer.encode(head.mood), *act, self._id["<say>"])
+
+    def speech(self, text: str) -> tuple[int, ...]:
+        """The line as the tokenizer splits it."""
+        return tuple(self._tokenizer.encode(clean(text)))
+
+
+class PlainLayout:
+    """A plain-text template for checkpoints without control symbols.
+
+        <header lines>
+
+        Player: text
+        (event)
+        Name (mood): text
+        Name (mood, action): text
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.end = tuple(tokenizer.encode("\n"))
+        self.banned = frozenset(tokenizer.special)
+        self.stops = ("\n", "Player:")
+
+    def _line(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text))
+
+    def persona(self, persona: Persona) -> tuple[int, ...]:
+        """Header lines, a blank line, then sample exchanges and the opening."""
+        lines = [*persona_lines(persona), ""]
+        for sample in persona.samples:
+            lines += [f"Player: {clean(sample.player)}", f"{persona.name} ({sample.mood}): {clean(sample.npc)}"]
+        if persona.opening:
+            lines.append(f"{persona.name} ({persona.opening_mood}): {clean(persona.opening)}")
+        return self._line("\n".join(lines) + "\n")
+
+    def player(self, text: str) -> tuple[int, ...]:
+        """A `Player:` line."""
+        return self._line(f"Player: {clean(text)}\n")
+
+    def event(self, text: str) -> tuple[int, ...]:
+        """A line in round brackets."""
+        return self._line(f"({clean(text)})\n")
+
+    def cue(self, persona: Persona) -> tuple[int, ...]:
+        """The name and an opening bracket, after which the mood is drawn."""
+        return self._line(f"{clean(persona.name)} (")
+
+    def heads(self, moods: Sequence[str], actions: Sequence[str]) -> Trie[Head]:
+        """`mood):` or `mood, action):`."""
+        heads = [Head(mood, action) for mood in moods for action in (None, *actions)]
+        return Trie([(self.head(head), head) for head in heads])
+
+    def head(self, head: Head) -> tuple[int, ...]:
+        """The tokens of one head, the closing bracket and colon included."""
+        return self._line(f"{head.mood}, {head.action}):" if head.action else f"{head.mood}):")
+
+    def speech(self, text: str) -> tuple[int, ...]:
+        """The line after a space."""
+        return self._line(f" {clean(text)}")
+
+
+def make_layout(name: str, tokenizer: Tokenizer) -> Layout:
+    """The layout a Bundle asks for: `control-1` or `plain`."""
+    if name == "control-1":
+        return ControlLayout(tokenizer)
+    if name == "plain":
+        return PlainLayout(tokenizer)
+    raise BundleError(f"prompt layout must be `control-1` or `plain`, got `{name}`")
+
+
+class ReplyReader:
+    """Follows one Reply token by token: its head under the trie, then speech up to its end."""
+
+    def __init__(self, layout: Layout, tokenizer: Tokenizer, heads: Trie[Head], max_tokens: int) -> None:
+        self._layout, self._tokenizer, self._trie = layout, tokenizer, heads
+        self._max_tokens = max_tokens
+        self._first_end = layout.end[0]
+        self._speech: list[int] = []
+        self.head: Head | None = None
+        self.text = ""
+        self.finish: str | None = None
+        """`end` or `length` once the Reply is over."""
+
+    @property
+    def allowed(self) -> tuple[int, ...] | None:
+        """The ids that may come next in the head; None in speech."""
+        return self._trie.allowed if self.head is None else None
+
+    @property
+    def banned(self) -> frozenset[int]:
+        """The ids that may not come next in speech; an empty Reply is not allowed."""
+        return self._layout.banned if self.text.strip() else self._layout.banned | {self._first_end}
+
+    def push(self, token: int) -> Piece | None:
+        """Takes the next token; the Piece it makes known, or None. Sets `finish` at the end."""
+        if self.head is None:
+            return self._push_head(token)
+        if token == self._first_end:
+            self.finish = "end"
+            return None
+        self._speech.append(token)
+        piece = self._new_text()
+        if self.finish is None and len(self._speech) >= self._max_tokens:
+            self.finish = "length"
+        return piece
+
+    def _push_head(self, token: int) -> Piece | None:
+        self._trie = self._trie.child(token)
+        self.head = self._trie.value
+        return Piece(head=self.head) if self.head else None
+
+    def _new_text(self) -> Piece | None:
+        text = self._tokenizer.decode(self._speech)
+        for stop in self._layout.stops:
+            if stop in text:
+                text, self.finish = text[: text.index(stop)], "end"
+        if not self.text:
+            text = text.lstrip()
+        if self.finish is None and (text.endswith("\ufffd") or self._may_stop(text)):
+            return None  # an unfinished character or stop string is held back until it is whole
+        new, self.text = text[len(self.text) :], text
+        return Piece(text=new) if new else None
+
+    def _may_stop(self, text: str) -> bool:
+        return any(text.endswith(stop[:n]) for stop in self._layout.stops for n in range(1, len(stop)))
