@@ -6,6 +6,7 @@ and `ev`. Unknown optional fields are ignored; unknown ops are answered with an 
 
 from __future__ import annotations
 
+import math
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
@@ -21,8 +22,15 @@ MAX_ID = 2**53 - 1
 """Largest request id: what a double holds exactly, for engines whose numbers are doubles."""
 MAX_NAME = 128
 """Characters of an Npc id, Session name or path component."""
+MAX_PLAIN_BYTES = 1 << 20
+"""Bytes of a message, or of one field, that may be anything; what is longer must be one text or binary field,
+because a megabyte of empty lists would unfold to sixty."""
 ENDED = ("ok", "done", "error")
 """Events that end a request; `mood`, `act` and `delta` come before `done`."""
+
+
+_LONG = b"\xc6\xdb"
+"""First bytes of a binary field and of a text of more than 65535 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +205,21 @@ class Ping(Request):
     op: ClassVar[str] = "ping"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bye(Request):
+    """Leaves: cuts what is under way. `keep` says whether the Npcs stay; None leaves it to the daemon."""
+
+    op: ClassVar[str] = "bye"
+    keep: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown(Request):
+    """Ends the daemon as SIGTERM does; refused where others may be connected (any address but loopback)."""
+
+    op: ClassVar[str] = "shutdown"
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """An answer: the request's `id`, `ev`, and the fields that belong to it."""
@@ -269,12 +292,43 @@ def decode_map(frame: bytes, max_bytes: int) -> dict[str, Any]:
     if len(frame) > max_bytes:
         raise errors.TooLarge(f"a message may hold {max_bytes} bytes, got {len(frame)}")
     try:
+        if len(frame) > MAX_PLAIN_BYTES:
+            _check_shape(frame)
         body = msgpack.unpackb(frame, raw=False, strict_map_key=True)
+    except errors.NpcError:
+        raise
     except Exception as error:  # msgpack raises ValueError, its own classes and, on bad UTF-8, UnicodeDecodeError
-        raise errors.WireError(f"a frame must be one msgpack map, got {len(frame)} bytes that are not: {error}") from error
+        raise errors.WireError(
+            f"a frame must be one msgpack map, got {len(frame)} bytes that are not: {error}"
+        ) from error
     if not isinstance(body, dict) or not all(isinstance(key, str) for key in body):
         raise errors.WireError(f"a frame must be one msgpack map with text keys, got {type(body).__name__}")
     return body
+
+
+def _check_shape(frame: bytes) -> None:
+    """Refuses a long frame whose length is not that of plain text or binary fields of a map."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(frame))
+    unpacker.feed(frame)
+    for _ in range(unpacker.read_map_header()):
+        begin = unpacker.tell()
+        unpacker.skip()
+        start = unpacker.tell()
+        unpacker.skip()
+        longest = max(start - begin, 0 if frame[start] in _LONG else unpacker.tell() - start)
+        if longest > MAX_PLAIN_BYTES:
+            raise errors.TooLarge(f"a field that is not text or binary data may hold {MAX_PLAIN_BYTES} bytes")
+
+
+def salvage_id(frame: bytes) -> int:
+    """The id of a request that `decode_map` refused, so that the refusal finds its sender; 0 if it has none."""
+    if len(frame) > MAX_PLAIN_BYTES:
+        return 0
+    try:
+        body = msgpack.unpackb(frame, raw=False, unicode_errors="replace", strict_map_key=False)
+    except Exception:  # not msgpack at all: there is no id to find
+        return 0
+    return request_id(body) if isinstance(body, dict) else 0
 
 
 def request_id(body: Mapping[str, Any]) -> int:
@@ -318,7 +372,7 @@ def _build(cls: type[Struct], body: Mapping[str, Any]) -> Struct:
     values: dict[str, Any] = {}
     for item in fields(cls):  # type: ignore[arg-type]  # every caller passes a dataclass
         if item.name in body:
-            values[item.name] = _check(item.name, body[item.name], _HINTS[cls][item.name])  # type: ignore[index]
+            values[item.name] = _check(item.name, body[item.name], _HINTS[cls][item.name])
         elif item.default is MISSING and item.default_factory is MISSING:
             raise errors.BadInput(f"`{item.name}` is missing from `{getattr(cls, 'op', 'done')}`")
     return cls(**values)
@@ -336,6 +390,10 @@ def _check(name: str, value: object, hint: Any) -> object:
     if good and isinstance(value, list):
         inner = hint.__args__[0]
         good = all(type(item) is inner for item in value)
+    if good and isinstance(value, dict):
+        good = all(type(key) is str for key in value)
+    if good and isinstance(value, float):
+        good = math.isfinite(value)
     if not good:
         raise errors.BadInput(f"`{name}` must be {wanted}, got {type(value).__name__} {value!r:.60}")
     return float(value) if float in types and isinstance(value, int) else value
