@@ -63,8 +63,19 @@ class Config:
     """When set, saves are read and written only inside this folder."""
 
     def __post_init__(self) -> None:
-        for name in ("state_budget_mb", "max_batch", "prefill_chunk", "burst", "max_npcs", "max_sessions",
-                     "max_queued", "max_text_chars", "max_frame_bytes", "max_lines", "threads"):
+        for name in (
+            "state_budget_mb",
+            "max_batch",
+            "prefill_chunk",
+            "burst",
+            "max_npcs",
+            "max_sessions",
+            "max_queued",
+            "max_text_chars",
+            "max_frame_bytes",
+            "max_lines",
+            "threads",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         for name in ("pace_tokens_per_s", "rewind_turns", "heartbeat_s", "shutdown_grace_s"):
@@ -95,9 +106,10 @@ def load_config(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        parsed: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from error
+    return parsed
 
 
 def _apply(config: Config, values: Mapping[str, object], where: str) -> Config:
@@ -110,7 +122,7 @@ def _apply(config: Config, values: Mapping[str, object], where: str) -> Config:
     return replace(config, **changes)
 
 
-def _convert(key: str, value: object, kind: type, where: str) -> object:
+def _convert(key: str, value: object, kind: type[Any], where: str) -> object:
     if kind is bool and isinstance(value, str) and value.lower() in ("0", "1", "true", "false"):
         return value.lower() in ("1", "true")
     if type(value) is kind or (kind is float and type(value) is int):

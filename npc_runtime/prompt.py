@@ -112,7 +112,7 @@ class ControlLayout:
             raise BundleError(f"layout 1 needs the control symbols {', '.join(missing)}; the tokenizer lacks them")
         self._tokenizer = tokenizer
         self._id = {symbol: token for symbol, token in ids.items() if token is not None}
-        self.end = (self._id["<end>"],)
+        self.end: tuple[int, ...] = (self._id["<end>"],)
         self.banned = frozenset(tokenizer.special - {self._id["<end>"]})
 
     def _text(self, symbol: str, text: str) -> tuple[int, ...]:
@@ -161,19 +161,19 @@ class ControlLayout:
 class PlainLayout:
     """A plain-text template for checkpoints without control symbols.
 
-        <header lines>
+    <header lines>
 
-        Player: text
-        (event)
-        Name (mood): text
-        Name (mood, action): text
+    Player: text
+    (event)
+    Name (mood): text
+    Name (mood, action): text
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.end = tuple(tokenizer.encode("\n"))
         self.banned = frozenset(tokenizer.special)
-        self.stops = ("\n", "Player:")
+        self.stops: tuple[str, ...] = ("\n",)
 
     def _line(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text))
@@ -234,6 +234,11 @@ class ReplyReader:
         self.text = ""
         self.finish: str | None = None
         """`end` or `length` once the Reply is over."""
+        self.kept = 0
+        """Tokens pushed that belong to the Reply (head and speech)."""
+        self.end = layout.end
+        self.closing: tuple[int, ...] = layout.end
+        """Tokens that must follow the kept ones to close the Reply."""
 
     @property
     def allowed(self) -> tuple[int, ...] | None:
@@ -248,10 +253,12 @@ class ReplyReader:
     def push(self, token: int) -> Piece | None:
         """Takes the next token; the Piece it makes known, or None. Sets `finish` at the end."""
         if self.head is None:
+            self.kept += 1
             return self._push_head(token)
         if token == self._first_end:
             self.finish = "end"
             return None
+        self.kept += 1
         self._speech.append(token)
         piece = self._new_text()
         if self.finish is None and len(self._speech) >= self._max_tokens:
@@ -266,8 +273,8 @@ class ReplyReader:
     def _new_text(self) -> Piece | None:
         text = self._tokenizer.decode(self._speech)
         for stop in self._layout.stops:
-            if stop in text:
-                text, self.finish = text[: text.index(stop)], "end"
+            if stop in text:  # the token that holds the stop closes the Reply itself
+                text, self.finish, self.closing = text[: text.index(stop)], "end", ()
         if not self.text:
             text = text.lstrip()
         if self.finish is None and (text.endswith("\ufffd") or self._may_stop(text)):

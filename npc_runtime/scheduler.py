@@ -1,0 +1,450 @@
+"""Scheduler: Turns to one batch per Tick to tokens. One unit (Turn), one resource (Slots), one rule of order.
+
+A Turn works on a copy of its Npc's State, so that whatever goes wrong the State is as before; when it
+ends, the copy becomes the Npc's newest point and the older one a rewind point. Each call of `tick` does a
+bounded piece of work: one chunk of reading, a few rankings, one burst of steps. Speech is made in bursts
+(single tokens find cold caches and cost up to twice as much) and let out at the Turn's pace; a cut goes
+back to the checkpoint before the last token that was let out and replays from there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any
+
+from npc_runtime.errors import BackendError, BudgetExceeded, Cancelled, ConfigError, DeadlineExceeded, NpcError
+from npc_runtime.pool import Point, Pool, Timeline
+from npc_runtime.sampling import FAILED
+from npc_runtime.turn import PLAYER, Choice, Outcome, Released, Speech, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from npc_runtime.backends.base import Backend, Batch
+    from npc_runtime.config import Config
+
+_SLOTS_PER_TURN = 4
+"""A speaking Turn's own Slot, the point before its cue, and the two latest burst checkpoints."""
+_SCORES_PER_TICK = 4
+
+
+class Scheduler:
+    """Runs Turns on one backend. Not thread-safe: one thread submits, cancels and ticks."""
+
+    def __init__(self, backend: Backend, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self.backend, self.config, self.clock = backend, config, clock
+        self.max_batch = min(config.max_batch, backend.max_batch)
+        self.pool = Pool(backend.slots)
+        self.reserve = _SLOTS_PER_TURN * 2 * self.max_batch
+        if self.pool.capacity <= self.reserve:
+            needed = (self.reserve + 1) * backend.spec.nbytes // 2**20 + 1
+            raise ConfigError(f"`state_budget_mb` must be at least {needed} with max_batch {self.max_batch}")
+        self.reclaim: Callable[[], bool] = lambda: False
+        """Gives back a cached State when no rewind point is left to give; False when there is none."""
+        self.timelines: OrderedDict[Timeline[Any], None] = OrderedDict()
+        """Registered Timelines, least recently advanced first."""
+        self.active: list[Turn] = []
+        self.ticks = self.tokens_read = self.tokens_spoken = self.turns_done = self.turns_failed = 0
+        self._queues: dict[Timeline[Any], deque[Turn]] = {}
+        self._ready: list[tuple[int, int, Turn]] = []
+        self._deadlines: list[tuple[float, int, Turn]] = []
+        self._order = 0
+
+    # ---- Timelines
+
+    @property
+    def room(self) -> int:
+        """How many more Timelines can be registered and still be sure of a Slot each."""
+        return self.pool.capacity - self.reserve - len(self.timelines)
+
+    def register(self, timeline: Timeline[Any]) -> None:
+        """Counts a Timeline into the budget. Raises BudgetExceeded when no room is left."""
+        if self.room < 1:
+            raise BudgetExceeded(
+                f"the state budget of {self.config.state_budget_mb} MB has no room beside {len(self.timelines)} Npcs"
+            )
+        self.timelines[timeline] = None
+
+    def unregister(self, timeline: Timeline[Any]) -> None:
+        """Abandons the Timeline's Turns and frees its Slots."""
+        self.abandon(timeline)
+        timeline.clear(self.pool)
+        self.timelines.pop(timeline, None)
+
+    def take_slot(self) -> int:
+        """A free Slot; gives up the oldest rewind point of the Npc that was quiet longest, then cached States."""
+        while not self.pool.free:
+            victim = next((line for line in self.timelines if line.past), None)
+            if victim is not None:
+                victim.forget_oldest(self.pool)
+            elif not self.reclaim():
+                break
+        return self.pool.take()
+
+    # ---- Turns
+
+    def submit(self, turn: Turn) -> None:
+        """Queues a Turn behind the others of its Timeline."""
+        self._order += 1
+        turn.order, turn.submitted = self._order, self.clock()
+        queue = self._queues.setdefault(turn.timeline, deque())
+        queue.append(turn)
+        if turn.deadline is not None:
+            heapq.heappush(self._deadlines, (turn.deadline, turn.order, turn))
+        if len(queue) == 1:
+            heapq.heappush(self._ready, (turn.lane, turn.order, turn))
+
+    def busy(self, timeline: Timeline[Any]) -> bool:
+        """True while the Timeline has Turns waiting or under way."""
+        return timeline in self._queues
+
+    def cancel(self, timeline: Timeline[Any], heard: int | None = None) -> int:
+        """Empties the Timeline's queue and cuts its running Turn; how many Turns were touched.
+
+        A Turn that was heard in part ends there (`heard`: characters the player saw, at most what
+        was let out); one that was not begun or still reading leaves the State as before.
+        """
+        queue = list(self._queues.get(timeline, ()))
+        for turn in reversed(queue):
+            if turn.slot >= 0 and not turn.reading and turn.speech is not None:
+                self._cut(turn, heard)
+            else:
+                self._fail(turn, Cancelled("the Turn was cancelled before it was answered"))
+        return len(queue)
+
+    def abandon(self, timeline: Timeline[Any]) -> None:
+        """Ends the Timeline's Turns as if they had never been."""
+        for turn in reversed(list(self._queues.get(timeline, ()))):
+            self._fail(turn, Cancelled("the Npc was dropped or replaced"))
+
+    def tick(self) -> float | None:
+        """Does a bounded piece of work; seconds until it wants to be called again, None when idle."""
+        self.ticks += 1
+        self._expire(self.clock())
+        self._admit()
+        self._read()
+        self._choose()
+        self._speak()
+        now = self.clock()
+        for turn in list(self.active):
+            self._let_out(turn, now)
+        return self._wait(now)
+
+    def _expire(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            turn = heapq.heappop(self._deadlines)[2]
+            if turn.slot < 0 and turn in self._queues.get(turn.timeline, ()):
+                self._fail(
+                    turn, DeadlineExceeded(f"the Turn did not begin within {1e3 * (now - turn.submitted):.0f} ms")
+                )
+
+    def _admit(self) -> None:
+        """Begins waiting Turns: the player's up to one batch, others only into what is left of it."""
+        while self._ready:
+            lane, _, turn = self._ready[0]
+            if turn.slot != -1 or turn not in self._queues.get(turn.timeline, ()):
+                heapq.heappop(self._ready)  # failed or cancelled while it waited
+                continue
+            rivals = sum(other.lane == PLAYER for other in self.active) if lane == PLAYER else len(self.active)
+            if rivals >= self.max_batch:
+                return
+            heapq.heappop(self._ready)
+            self._begin(turn)
+
+    def _begin(self, turn: Turn) -> None:
+        try:
+            turn.slot = self.take_slot()
+        except BudgetExceeded as error:
+            self._fail(turn, error)
+            return
+        turn.begun = self.clock()
+        turn.listener.begin()
+        self.active.append(turn)
+        current = turn.timeline.current
+        with _Guard(self, [turn]):
+            if current is None:
+                self.backend.clear(turn.slot)
+            else:
+                self.backend.copy(current.slot, turn.slot)
+
+    # ---- reading
+
+    def _read(self) -> None:
+        """One chunk for whoever has read least, together with all that read the same tokens (an event)."""
+        turns = sorted((t for t in self.active if t.reading), key=lambda t: (t.lane, t.position, t.order))
+        if not turns:
+            self._open_replies()
+            return
+        first = turns[0]
+        group = [t for t in turns if t.position == first.position and t.tokens == first.tokens][: self.max_batch]
+        chunk = first.tokens[first.position : first.position + self.config.prefill_chunk]
+        with _Guard(self, group):
+            self.backend.prefill([t.slot for t in group], chunk)
+            for turn in group:
+                turn.position += len(chunk)
+                self.tokens_read += len(chunk)
+        self._open_replies()
+
+    def _open_replies(self) -> None:
+        """Turns that have read everything end, or take their first checkpoint and feed the cue."""
+        for turn in [t for t in self.active if not t.reading]:
+            if turn.ask is None:
+                self._complete(turn, Outcome())
+            elif turn.speech is not None and turn.pending < 0:
+                with _Guard(self, [turn]):
+                    self._checkpoint(turn, turn.speech)
+                    self._feed(turn.slot, turn.speech.cue[:-1])
+                    turn.pending = turn.speech.cue[-1]
+
+    def _feed(self, slot: int, tokens: Sequence[int]) -> None:
+        """Advances one Slot token by token: the same arithmetic as the steps it may stand for."""
+        for token in tokens:
+            self.backend.prefill([slot], [token])
+
+    # ---- choosing
+
+    def _choose(self) -> None:
+        turns = [t for t in self.active if isinstance(t.ask, Choice) and not t.reading]
+        if turns:
+            turn = min(turns, key=_rank)
+            with _Guard(self, [turn]):
+                for _ in range(_SCORES_PER_TICK):
+                    if self._score_one(turn, turn.ask):  # type: ignore[arg-type]  # chosen for being a Choice
+                        return
+
+    def _score_one(self, turn: Turn, choice: Choice) -> bool:
+        """Ranks one more head or line; True when the best line has been said."""
+        if len(choice.head_scores) < len(choice.heads):
+            tokens = choice.heads[len(choice.head_scores)][1]
+            scores = self.backend.score(turn.slot, (*choice.cue, *tokens))[-len(tokens) :]
+            choice.head_scores.append(_finite(float(scores.sum())))
+            return False
+        head, head_tokens = choice.best_head
+        if len(choice.scores) < len(choice.lines):
+            tokens = (*choice.lines[len(choice.scores)][1], *choice.end)
+            scores = self.backend.score(turn.slot, (*choice.cue, *head_tokens, *tokens))[-len(tokens) :]
+            choice.scores.append(_finite(float(scores.mean())))
+            return False
+        best = choice.scores.index(max(choice.scores))
+        text, line = choice.lines[best]
+        self.backend.prefill([turn.slot], (*choice.cue, *head_tokens, *line, *choice.end))
+        spoken = (*head_tokens, *line)
+        self._complete(turn, Outcome("chosen", head, text, spoken, choice=best, scores=tuple(choice.scores)))
+        return True
+
+    # ---- speaking
+
+    def _wants_tokens(self, turn: Turn) -> bool:
+        speech = turn.speech
+        if speech is None or turn.reading or turn.pending < 0 or speech.reader.finish is not None:
+            return False
+        ahead = len(speech.drawn) - _let_out_tokens(turn)
+        return turn.pace <= 0 or not turn.heard or ahead < max(1, self.config.burst // 2)
+
+    def _speak(self) -> None:
+        rows = sorted((t for t in self.active if self._wants_tokens(t)), key=_rank)[: self.max_batch]
+        if not rows:
+            return
+        if self.backend.exact_batches:
+            self._burst(rows)
+        else:  # this machine's kernels give a row other bits in a batch than alone: promise 3 goes before speed
+            for turn in rows:
+                self._burst([turn])
+
+    def _burst(self, rows: list[Turn]) -> None:
+        speeches = [turn.ask for turn in rows if isinstance(turn.ask, Speech)]
+        failed: list[Turn] = []
+        with _Guard(self, rows):
+            for turn, speech in zip(rows, speeches, strict=True):
+                if speech.drawn:
+                    self._checkpoint(turn, speech)
+            batch = self.backend.open([turn.slot for turn in rows])
+            try:
+                self._steps(batch, rows, speeches, failed)
+            finally:
+                batch.close()
+            for turn, speech in zip(rows, speeches, strict=True):
+                if speech.reader.finish is not None and turn not in failed:
+                    self._close_reply(turn, speech)
+        for turn in failed:
+            self._fail(turn, BackendError("the model's output was not finite; the State is as before the Turn"))
+
+    def _steps(self, batch: Batch, rows: list[Turn], speeches: list[Speech], failed: list[Turn]) -> None:
+        """Steps until every row has ended or the burst has."""
+        live = [True] * len(rows)
+        for _ in range(self.config.burst):
+            draws = [s.draw(t.pending) if on else None for t, s, on in zip(rows, speeches, live, strict=True)]
+            for i, token in enumerate(batch.step(draws)):
+                if live[i]:
+                    live[i] = self._push(rows[i], speeches[i], token, failed)
+            if not any(live):
+                return
+
+    def _push(self, turn: Turn, speech: Speech, token: int, failed: list[Turn]) -> bool:
+        """Takes a drawn token; True while more are wanted."""
+        if token == FAILED:
+            failed.append(turn)
+            return False
+        speech.drawn.append(token)
+        turn.pending = token
+        self.tokens_spoken += 1
+        piece = speech.reader.push(token)
+        if piece is not None:
+            turn.waiting.append(Released(len(speech.drawn), piece))
+        return speech.reader.finish is None
+
+    def _close_reply(self, turn: Turn, speech: Speech) -> None:
+        """Feeds what the State still lacks of a finished Reply: its last token, if kept, and its end."""
+        rest = speech.drawn[len(speech.drawn) - 1 : speech.reader.kept]
+        self._feed(turn.slot, (*rest, *speech.reader.closing))
+
+    def _checkpoint(self, turn: Turn, speech: Speech) -> None:
+        """Keeps a copy of the State; drops those between the first and the newest that a cut could need."""
+        slot = self.take_slot()
+        self.backend.copy(turn.slot, slot)
+        turn.checkpoints.append((len(speech.drawn), slot))
+        let_out = _let_out_tokens(turn)
+        while len(turn.checkpoints) > _SLOTS_PER_TURN - 1 or (
+            len(turn.checkpoints) > 2 and turn.checkpoints[2][0] <= let_out
+        ):
+            self.pool.drop(turn.checkpoints.pop(1)[1])
+
+    def _cut(self, turn: Turn, heard: int | None) -> None:
+        """Ends a Reply at the last token the player saw."""
+        speech = turn.speech
+        if speech is None:
+            return
+        kept = _heard(turn, heard)
+        tokens = kept[-1].tokens if kept and any(item.piece.text for item in kept) else 0
+        with _Guard(self, [turn]):
+            if tokens < speech.reader.kept or speech.reader.finish is None:
+                self._replay(turn, speech, tokens)
+            text = "".join(item.piece.text for item in kept)
+            self._complete(turn, Outcome("cancelled", speech.reader.head, text, tuple(speech.drawn[:tokens])))
+
+    def _replay(self, turn: Turn, speech: Speech, tokens: int) -> None:
+        """Brings the Slot to exactly `tokens` of the Reply and its end; to before the cue when none was heard."""
+        count, slot = max(point for point in turn.checkpoints if point[0] <= tokens)
+        self.backend.copy(slot, turn.slot)
+        if tokens == 0:
+            return
+        start = speech.drawn[count - 1 : tokens] if count else [*speech.cue, *speech.drawn[:tokens]]
+        self._feed(turn.slot, (*start, *speech.reader.end))
+
+    # ---- letting out
+
+    def _let_out(self, turn: Turn, now: float) -> None:
+        """Hands over the pieces whose time has come, and the Turn itself after its last piece."""
+        speech = turn.speech
+        if speech is None or turn.pending < 0:
+            return
+        while turn.waiting:
+            item = turn.waiting[0]
+            if turn.pace > 0 and item.piece.head is None:
+                if now < turn.due:
+                    return
+                step = (item.tokens - _let_out_tokens(turn)) / turn.pace
+                turn.due = max(turn.due, now - step) + step
+            turn.heard.append(turn.waiting.popleft())
+            if not turn.first and item.piece.text:
+                turn.first = now
+            turn.listener.piece(item.piece)
+        if speech.reader.finish is not None:
+            reader = speech.reader
+            outcome = Outcome(reader.finish or "", reader.head, reader.text, tuple(speech.drawn[: reader.kept]))
+            self._complete(turn, outcome)
+
+    def _wait(self, now: float) -> float | None:
+        if any(t.reading or not isinstance(t.ask, Speech) or self._wants_tokens(t) for t in self.active):
+            return 0.0
+        if self._ready and len(self.active) < self.max_batch:
+            return 0.0
+        moments = [turn.due for turn in self.active if turn.waiting]
+        moments += [self._deadlines[0][0]] if self._deadlines else []
+        return max(0.0, min(moments) - now) if moments else None
+
+    # ---- ending
+
+    def _complete(self, turn: Turn, outcome: Outcome) -> None:
+        now = self.clock()
+        outcome.read = len(turn.tokens)
+        outcome.queued_ms = 1e3 * (turn.begun - turn.submitted)
+        outcome.first_ms = 1e3 * ((turn.first or now) - turn.submitted)
+        outcome.total_ms = 1e3 * (now - turn.submitted)
+        mark = turn.listener.commit(outcome)
+        turn.timeline.advance(self.pool, Point(turn.slot, mark), self.config.rewind_turns)
+        if turn.timeline in self.timelines:
+            self.timelines.move_to_end(turn.timeline)
+        self.turns_done += 1
+        self._leave(turn)
+        turn.listener.done(outcome)
+
+    def _fail(self, turn: Turn, error: NpcError) -> None:
+        if turn.slot >= 0:
+            self.pool.drop(turn.slot)
+        self.turns_failed += 1
+        self._leave(turn)
+        turn.listener.fail(error)
+
+    def _leave(self, turn: Turn) -> None:
+        """Takes an ended Turn off the books and makes the next of its Timeline ready."""
+        for _, slot in turn.checkpoints:
+            self.pool.drop(slot)
+        turn.checkpoints.clear()
+        turn.slot = -2
+        if turn in self.active:
+            self.active.remove(turn)
+        queue = self._queues[turn.timeline]
+        was_first = queue[0] is turn
+        queue.remove(turn)
+        if not queue:
+            del self._queues[turn.timeline]
+        elif was_first:
+            heapq.heappush(self._ready, (queue[0].lane, queue[0].order, queue[0]))
+
+
+class _Guard:
+    """Fails the Turns of a computation that raised, so that the States are as before and the rest goes on."""
+
+    def __init__(self, scheduler: Scheduler, turns: Sequence[Turn]) -> None:
+        self._scheduler, self._turns = scheduler, list(turns)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        typed = error if isinstance(error, NpcError) else BackendError(f"the backend failed: {error!r}")
+        for turn in self._turns:
+            if turn.slot >= 0:
+                self._scheduler._fail(turn, typed)
+        return True
+
+
+def _rank(turn: Turn) -> tuple[int, int]:
+    return (turn.lane, turn.order)
+
+
+def _let_out_tokens(turn: Turn) -> int:
+    return turn.heard[-1].tokens if turn.heard else 0
+
+
+def _heard(turn: Turn, limit: int | None) -> list[Released]:
+    """The pieces let out whose text lies within `limit` characters."""
+    kept: list[Released] = []
+    characters = 0
+    for item in turn.heard:
+        characters += len(item.piece.text)
+        if limit is not None and characters > limit:
+            break
+        kept.append(item)
+    return kept
+
+
+def _finite(score: float) -> float:
+    if score != score or score in (float("inf"), float("-inf")):
+        raise BackendError("a line's likelihood was not finite; the State is as before the Turn")
+    return score
