@@ -1,0 +1,164 @@
+"""Cards: hand-written pieces of conversation that the drills combine (format in the corpus' CARDS page)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from npc_runtime.persona import MOODS
+from npc_runtime.training.corpus import CorpusError, held_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.resources.abc import Traversable
+
+TEMPERAMENTS = ("gruff", "kind", "nervous", "proud", "sly", "solemn", "cheerful", "simple")
+
+CORE = frozenset({"name", "home_town", "trade", "pet", "gift_to_npc", "debt_to", "price_agreed", "sister_name"})
+"""Kinds that players use most: never held out."""
+
+Texts = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaCard:
+    """A fact that may stand in a character's `knows` (or `wants`, or its very header) and talk about it."""
+
+    fact: str
+    tags: Texts
+    ask: Texts
+    answer: Texts
+    guard: Texts = ()
+
+    @property
+    def key(self) -> str:
+        """What the split goes by."""
+        return self.fact
+
+
+@dataclass(frozen=True, slots=True)
+class PlayerCard:
+    """Something the player tells, or an event shows, that is asked back later."""
+
+    kind: str
+    tags: Texts
+    tell: Texts
+    ack: Texts
+    ask: Texts
+    answer: Texts
+    unknown: Texts = ()
+    correct: Texts = ()
+    correct_ack: Texts = ()
+    volunteer: Texts = ()
+
+    @property
+    def key(self) -> str:
+        """What the split goes by."""
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class SmalltalkCard:
+    """What any player may say to anyone, and replies by temperament; `E: ` before a `say` marks an event."""
+
+    say: Texts
+    mood: Texts
+    reply: tuple[tuple[str, Texts], ...]
+
+    @property
+    def key(self) -> str:
+        """What the split goes by."""
+        return self.say[0]
+
+    def replies(self, temperament: str) -> Texts:
+        """The replies of a temperament, or of the first one that has any."""
+        return dict(self.reply).get(temperament) or self.reply[0][1]
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """A deck of all kinds."""
+
+    persona: tuple[PersonaCard, ...] = ()
+    identity: tuple[PersonaCard, ...] = ()
+    player: tuple[PlayerCard, ...] = ()
+    smalltalk: tuple[SmalltalkCard, ...] = ()
+
+    def split(self, one_in: int = 12) -> tuple[Cards, Cards]:
+        """(training, held out), parted card by card; `CORE` kinds stay in training."""
+        names = [field.name for field in fields(self)]
+        seen, unseen = {}, {}
+        for name in names:
+            deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard] = getattr(self, name)
+            out = [card for card in deck if card.key not in CORE and held_out(card.key, one_in)]
+            seen[name] = tuple(card for card in deck if card not in out)
+            unseen[name] = tuple(out)
+        return Cards(**seen), Cards(**unseen)  # type: ignore[arg-type]  # each deck keeps its own kind
+
+
+Card = TypeVar("Card")
+
+
+def read_cards(folder: Path) -> Cards:
+    """Every card file of a folder, by the beginning of its name, and the cards of our own beside this module."""
+    own = resources.files("npc_runtime.training") / "decks"
+    texts = [(path.name, path.read_text("utf-8")) for path in _files(own)]
+    texts += [(path.name, path.read_text("utf-8")) for path in _files(folder)]
+    return Cards(
+        persona=_deck(texts, ("persona-facts", "persona-wants"), _persona_card),
+        identity=_deck(texts, ("persona-identity",), _persona_card),
+        player=_deck(texts, ("player-",), _player_card),
+        smalltalk=_deck(texts, ("smalltalk",), _smalltalk_card),
+    )
+
+
+def _files(folder: Path | Traversable) -> list[Path | Traversable]:
+    if not folder.is_dir():
+        raise CorpusError(f"`{folder}` is not a folder of cards")
+    return sorted((path for path in folder.iterdir() if path.name.endswith(".jsonl")), key=lambda path: path.name)
+
+
+def _deck(
+    texts: Sequence[tuple[str, str]], starts: tuple[str, ...], make: Callable[[dict[str, Any]], Card]
+) -> tuple[Card, ...]:
+    cards = []
+    for name, text in texts:
+        if name.startswith(starts):
+            for number, line in enumerate(text.splitlines(), 1):
+                try:
+                    cards.append(make(json.loads(line)))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise CorpusError(f"`{name}` line {number}: expected a card, got {error!r}") from error
+    return tuple(cards)
+
+
+def _texts(data: dict[str, Any], key: str, needed: bool = True) -> Texts:
+    value = data[key] if needed else data.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value) or (needed and not value):
+        raise ValueError(f"`{key}` must be a list of texts")
+    return tuple(value)
+
+
+def _persona_card(data: dict[str, Any]) -> PersonaCard:
+    return PersonaCard(
+        str(data["fact"]), _texts(data, "tags"), _texts(data, "ask"), _texts(data, "answer"), _texts(data, "guard", False)
+    )
+
+
+def _player_card(data: dict[str, Any]) -> PlayerCard:
+    needed = {key: _texts(data, key) for key in ("tags", "tell", "ack", "ask", "answer")}
+    more = {key: _texts(data, key, False) for key in ("unknown", "correct", "correct_ack", "volunteer")}
+    return PlayerCard(str(data["kind"]), **needed, **more)
+
+
+def _smalltalk_card(data: dict[str, Any]) -> SmalltalkCard:
+    moods = _texts(data, "mood")
+    if not set(moods) <= set(MOODS):
+        raise ValueError(f"`mood` must be among {', '.join(MOODS)}")
+    reply = tuple((name, tuple(map(str, data["reply"][name]))) for name in TEMPERAMENTS if data["reply"].get(name))
+    if not reply:
+        raise ValueError("`reply` must hold at least one temperament")
+    return SmalltalkCard(_texts(data, "say"), moods, reply)

@@ -1,0 +1,270 @@
+"""Drills: endless varied conversations that practise what a memory must do, made from cards and scenes."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from npc_runtime.persona import Persona
+from npc_runtime.training import threads
+from npc_runtime.training.cards import TEMPERAMENTS
+from npc_runtime.training.corpus import Line
+from npc_runtime.training.values import PRONOUNS, person
+from npc_runtime.training.vary import Renamer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from npc_runtime.training.cards import Cards, PlayerCard
+    from npc_runtime.training.corpus import Scene
+    from npc_runtime.training.threads import Step
+
+_WORDS = {
+    "gruff": "gruff blunt rough hard tired grumpy stubborn stern bitter short hostile harsh cold",
+    "kind": "kind gentle warm patient soft caring generous motherly loyal friendly",
+    "nervous": "nervous anxious shy jumpy timid worried fearful afraid frightened",
+    "proud": "proud vain haughty arrogant grand boastful noble ambitious pompous",
+    "sly": "sly shrewd cunning clever sharp crafty greedy lying charming smooth quick",
+    "solemn": "solemn grave calm wise quiet sad honest stoic serious devout dry",
+    "cheerful": "cheerful merry jolly loud playful funny bright eager curious talkative",
+    "simple": "simple slow childish innocent plain honest-hearted dim naive literal young",
+}
+_SKIPPED_TALK = frozenset(
+    {"say my name", "do you remember me?", "i'll ask again", "for the third time", "do you have children?", "what do you want?"}
+)
+SCENE_FILLER = 0.25
+"""Loss weight of scene turns that stand in drills as filler: seen too often to be learned in full each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a drill is: most facts told, most steps of filler, and whether other kinds of question join."""
+
+    facts: int = 3
+    filler: int = 20
+    plain: bool = False
+    """Only facts told and asked: the first lesson."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    persona: Persona
+    pronoun: dict[str, str]
+    temperament: str
+    scenes: list[Scene]
+    known: list[str]
+    wants: str
+    threads: list[list[Step]]
+    used: set[str]
+
+
+class Drills:
+    """The generator. Each conversation is a pure function of the `random.Random` it is given."""
+
+    def __init__(self, cards: Cards, scenes: Sequence[Scene], unseen: bool = False) -> None:
+        self.cards, self.unseen = cards, unseen
+        self._renamer = Renamer(scenes)
+        self._by_name: dict[str, list[Scene]] = defaultdict(list)
+        for scene in scenes:
+            self._by_name[scene.persona.name].append(scene)
+        self._names = sorted(self._by_name)
+        self._core = [card for card in cards.player if threads.core(card)]
+        self._told = {id(scene) for scene in scenes if self._renamer.told_names(scene)}
+        self._talk = [card for card in cards.smalltalk if card.say[0] not in _SKIPPED_TALK]
+        self._secrets = [card for card in cards.persona if "secret" in card.tags and card.guard]
+        self._wants = [card for card in cards.persona if "want" in card.tags]
+        self._facts = [card for card in cards.persona if not {"want", "secret"} & set(card.tags)]
+
+    def vary(self, scene: Scene, rng: random.Random) -> Scene:
+        """A scene with some of its names changed."""
+        return self._renamer.vary(scene, rng)
+
+    def conversation(self, rng: random.Random, shape: Shape) -> tuple[Persona, list[Line]]:
+        """A persona and turns."""
+        plan = self._plan(rng, shape)
+        for _ in range(rng.randint(1, shape.facts)):
+            self._add_fact(plan, rng, shape)
+        if not shape.plain:
+            self._add_questions(plan, rng)
+        fillers = rng.randint(0, shape.filler) if rng.random() < 0.7 else shape.filler
+        self._add_filler(plan, rng, fillers)
+        persona = replace(plan.persona, knows=tuple(plan.known), wants=plan.wants)
+        return persona, [line for step in _merged(plan.threads, rng) for line in step]
+
+    def recall(self, rng: random.Random, card: PlayerCard, gap: int, correct: bool = False) -> Probe:
+        """A test: one fact told (and corrected), `gap` steps of filler, the question, and what answers it."""
+        while True:
+            plan = self._plan(rng, Shape())
+            fact = threads.Facts(card, rng, self.unseen)
+            if fact.fits:
+                break
+        first = [fact.tell()]
+        if correct:
+            step = fact.correct()
+            first += [step] if step else []
+        self._add_filler(plan, rng, gap, known=card.kind)
+        filler = [step for thread in plan.threads for step in thread][:gap]
+        rng.shuffle(filler)
+        lines = [line for step in (*first, *filler) for line in step]
+        question = fact.ask()[0]
+        return Probe(plan.persona, (*lines, question), fact.told().facts)
+
+    def never(self, rng: random.Random, card: PlayerCard, gap: int) -> Probe | None:
+        """A test: something asked that was never told."""
+        step = threads.never_told(card, rng)
+        plan = self._plan(rng, Shape())
+        self._add_filler(plan, rng, gap, known=card.kind)
+        filler = [step for thread in plan.threads for step in thread][:gap]
+        if step is None:
+            return None
+        return Probe(plan.persona, (*(line for filled in filler for line in filled), step[0]), ())
+
+    def _plan(self, rng: random.Random, shape: Shape) -> _Plan:
+        name = rng.choice(self._names)
+        scenes = self._by_name[name]
+        scene = rng.choice(scenes)
+        persona = scene.persona
+        if rng.random() < 0.5:
+            varied = self._renamer.vary(replace(scene, lines=()), rng, 0.5)
+            persona, scenes = varied.persona, scenes if varied is scene else []
+        else:
+            scenes, persona = [], self._invented(persona, rng, shape)
+        text = f" {'; '.join(persona.knows)} "
+        guess = 0 if " his " in text else 1 if " her " in text else rng.randrange(3)
+        pronoun = dict(PRONOUNS[guess])
+        known = list(persona.knows) if rng.random() < 0.8 else []
+        return _Plan(persona, pronoun, temperament(persona), scenes, known, persona.wants, [], set())
+
+    def _invented(self, like: Persona, rng: random.Random, shape: Shape) -> Persona:
+        """A made-up character with another's role, traits of a third and a name of its own."""
+        other = self._by_name[rng.choice(self._names)][0].persona
+        keep = 0.5 if shape.plain else 0.8
+        return Persona(
+            name=person(rng),
+            role=like.role,
+            traits=other.traits if rng.random() < keep else (),
+            voice=other.voice if rng.random() < keep / 2 else "",
+            setting=like.setting if rng.random() < keep else "",
+        )
+
+    def _add_fact(self, plan: _Plan, rng: random.Random, shape: Shape) -> None:
+        deck = self._core if rng.random() < 0.35 else self.cards.player
+        card = rng.choice(deck)
+        fact = threads.Facts(card, rng, self.unseen)
+        kin = threads.near(card.kind)
+        if not fact.fits or kin & plan.used:
+            return
+        plan.used |= kin
+        steps: list[Step | None] = []
+        if rng.random() < 0.1 and not shape.plain:
+            steps.append(threads.never_told(card, rng))
+        more = self._more(plan, rng) if rng.random() < 0.1 else ""
+        steps.append(fact.tell(more))
+        if rng.random() < 0.2:
+            steps.append(fact.ask() if rng.random() < 0.5 else None)
+            steps.append(fact.correct())
+        if rng.random() < 0.2 and not shape.plain:
+            steps.append(fact.volunteer())
+        steps += [fact.ask() for _ in range(rng.choice((1, 1, 2)))]
+        plan.threads.append([step for step in steps if step])
+
+    def _more(self, plan: _Plan, rng: random.Random) -> str:
+        say = rng.choice(rng.choice(self._talk).say)
+        return "" if say.startswith("E: ") else " " + say[0].upper() + say[1:]
+
+    def _add_questions(self, plan: _Plan, rng: random.Random) -> None:
+        for _ in range(rng.choice((0, 1, 1, 2))):
+            card = rng.choice(self.cards.player if rng.random() < 0.6 else self._core)
+            step = threads.never_told(card, rng)
+            if step and not threads.near(card.kind) & plan.used and not (plan.scenes and "identity" in card.tags):
+                plan.used |= threads.near(card.kind)
+                plan.threads.append([step])
+        for _ in range(rng.choice((0, 0, 1, 2, 3))):
+            fact, steps = threads.persona_fact(rng.choice(self._facts), rng, plan.pronoun, self.unseen)
+            plan.known.append(fact)
+            plan.threads.append(steps)
+        if rng.random() < 0.25:
+            plan.wants, steps = threads.persona_fact(rng.choice(self._wants), rng, plan.pronoun, self.unseen)
+            plan.threads.append(steps)
+        if rng.random() < 0.25 and self._secrets:
+            fact, steps = threads.persona_fact(rng.choice(self._secrets), rng, plan.pronoun, self.unseen)
+            plan.known.append(fact)
+            plan.threads.append(steps)
+        rng.shuffle(plan.known)
+        asked = replace(plan.persona, wants=plan.wants)
+        singles = [threads.identity(rng.choice(self.cards.identity), asked, rng) for _ in range(rng.choice((0, 1, 1, 2)))]
+        if rng.random() < 0.3:
+            singles.append(threads.ignorance(rng.choice(self._facts), rng))
+        plan.threads += [[step] for step in singles if step]
+
+    def _add_filler(self, plan: _Plan, rng: random.Random, count: int, known: str = "") -> None:
+        """`count` exchanges of filler, from this character's scenes, other scenes, and small talk."""
+        named = bool({"name", "nickname"} & (plan.used | {known}))
+        while count > 0:
+            if rng.random() < 0.55:
+                steps = [threads.smalltalk(rng.choice(self._talk), plan.temperament, rng)]
+            else:
+                steps = self._chunk(plan, rng, min(count, rng.randint(2, 8)), named)
+            if steps:
+                plan.threads.append(steps)
+                count -= len(steps)
+
+    def _chunk(self, plan: _Plan, rng: random.Random, count: int, named: bool) -> list[Step]:
+        own = bool(plan.scenes) and rng.random() < 0.6
+        scene = rng.choice(plan.scenes if own else self._by_name[rng.choice(self._names)])
+        if named and id(scene) in self._told:
+            return []
+        steps = exchanges(self._renamer.vary(scene, rng).lines if not own else scene.lines)
+        start = rng.randrange(max(1, len(steps) - count + 1))
+        return [threads.quiet(step, SCENE_FILLER if own else 0.0) for step in steps[start : start + count]]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A test: turns up to a question, and the values a right answer holds (none where nothing was told)."""
+
+    persona: Persona
+    lines: tuple[Line, ...]
+    facts: tuple[str, ...]
+
+
+def temperament(persona: Persona) -> str:
+    """The temperament whose words fit the traits best; else one that the name decides."""
+    traits = set(" ".join((*persona.traits, persona.voice)).lower().replace(",", " ").split())
+    scores = {name: len(traits & set(words.split())) for name, words in _WORDS.items()}
+    best = max(scores, key=lambda name: scores[name])
+    return best if scores[best] else TEMPERAMENTS[sum(persona.name.encode()) % len(TEMPERAMENTS)]
+
+
+def exchanges(lines: Sequence[Line]) -> list[Step]:
+    """Turns in steps that each end with an answer."""
+    steps: list[Step] = []
+    start = 0
+    for index, line in enumerate(lines):
+        if line.who == "npc":
+            steps.append(tuple(lines[start : index + 1]))
+            start = index + 1
+    return steps
+
+
+def _merged(groups: Sequence[Sequence[Step]], rng: random.Random) -> list[Step]:
+    """All steps in one order that keeps each thread's own; some threads span the whole conversation."""
+    placed: list[tuple[float, int, int, Step]] = []
+    for number, steps in enumerate(groups):
+        points = _points(steps, rng)
+        placed += [(point, number, index, step) for index, (point, step) in enumerate(zip(points, steps, strict=True))]
+    return [step for _, _, _, step in sorted(placed, key=lambda entry: entry[:3])]
+
+
+def _points(steps: Sequence[Step], rng: random.Random) -> list[float]:
+    """Where a thread's steps stand between 0 and 1; filler mostly stays together, facts often span it all."""
+    count = len(steps)
+    if count > 2 and steps[0][-1].head == steps[0][-1].speech / 2 and rng.random() < 0.7:
+        start = rng.random()
+        return [start + 1e-6 * index for index in range(count)]
+    if count > 1 and rng.random() < 0.4:
+        inner = sorted(rng.random() for _ in range(count - 2))
+        return [rng.random() * 0.1, *inner, 0.9 + 0.1 * rng.random()]
+    return sorted(rng.random() for _ in range(count))

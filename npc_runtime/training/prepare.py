@@ -1,0 +1,60 @@
+"""Packing a corpus folder for training: shards of dialogues and prose, and copies of scenes, cards and tokenizer."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from npc_runtime.tokenizer import SentencePieceTokenizer
+from npc_runtime.training.corpus import LEFT_OUT, read_dialogues, read_prose
+from npc_runtime.training.render import Renderer
+from npc_runtime.training.shards import make_shard, write_shard
+from npc_runtime.training.tokenizer import sample_lines, train_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TOKENIZER = "tokenizer.model"
+
+
+def prepare(corpus: Path, out: Path, left_out: Sequence[str] = LEFT_OUT) -> Iterator[str]:
+    """Packs a corpus folder into `out`; yields a line about each file as it is done.
+
+    A tokenizer already in `out` is used, else one is trained.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / TOKENIZER).exists():
+        train_tokenizer(sample_lines(corpus), out / TOKENIZER)
+        yield f"{TOKENIZER} trained"
+    for part in ("scenes", "cards"):
+        shutil.copytree(corpus / part, out / part, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    renderer = Renderer(SentencePieceTokenizer(out / TOKENIZER))
+    for path in sorted(corpus.glob("dialogues-*")) + sorted(corpus.glob("prose-*")):
+        name = path.name.split(".")[0]
+        if any(name.endswith(f"-{source}") for source in left_out):
+            yield f"{name} left out"
+            continue
+        if name.startswith("dialogues-"):
+            shard = make_shard(name, (renderer.scene(scene) for scene in read_dialogues(path)))
+        else:
+            shard = make_shard(name, (renderer.prose(text) for text in read_prose(path)))
+        size = write_shard(shard, out).stat().st_size
+        yield f"{name}: {len(shard)} documents, {len(shard.tokens)} tokens, {size} bytes"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m npc_runtime.training.prepare CORPUS OUT`."""
+    parser = argparse.ArgumentParser(description="Pack a corpus folder for training")
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args(arguments)
+    for line in prepare(options.corpus, options.out):
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""Threads of a drill: a fact told and asked again, a question about the persona, a secret, something never told.
+
+A thread is a list of steps that must come in order; a step is a few turns that belong together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from npc_runtime.persona import MOODS
+from npc_runtime.training.cards import CORE
+from npc_runtime.training.corpus import Line
+from npc_runtime.training.values import Values, slots
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Collection, Sequence
+
+    from npc_runtime.persona import Persona
+    from npc_runtime.training.cards import PersonaCard, PlayerCard, SmalltalkCard
+
+Step = tuple[Line, ...]
+
+ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.7, 0.5
+"""Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
+
+PRONOUN_SLOTS = {"they", "them", "their"}
+
+IGNORANCE = (
+    "I don't know.|I couldn't tell you.|I've no idea.|I wouldn't know anything about that.|That I can't tell you.|"
+    "You're asking the wrong one.|Never heard of it.|I can't say. Ask somebody else.|If I knew, I'd tell you.|"
+    "I know nothing of that.|No. I'd be guessing.|That's news to me.|Nobody told me anything about that."
+).split("|")
+UNKNOWN_NAME = (
+    "I know no {x}.|Who is {x}?|I've never heard of {x}.|{x}? The name means nothing to me.|I can't help you with {x}.|"
+    "{x}? I couldn't say.|I've never met any {x}.|Nobody told me of {x}."
+).split("|")
+UNKNOWN_PLACE = (
+    "I've never been to {x}.|{x}? I couldn't tell you where that is.|I know nothing of {x}.|I've never heard of {x}.|"
+    "{x}? Ask someone who has been there.|I can't tell you anything about {x}."
+).split("|")
+_ASIDES = (
+    "By the way, |Tell me, |One question. |Listen. |Hey, |So, |Now then. |One more thing. |Well, |I was wondering. |Say, |"
+    "Oh, and |Before I go. |Be honest. |Quick question. |Hm. "
+).split("|")
+_GREETINGS = "Hello. |Hi! |Good day. |Hey. |Good evening. |Greetings. |Hello there! |Well met. ".split("|")
+
+KIN = (
+    frozenset({"name", "nickname", "family_name", "false_name", "named_after", "title_of_place", "rank"}),
+    frozenset({"home_town", "birth_place", "title_of_place", "home_river"}),
+    frozenset({"carrying", "told_item", "lucky_charm", "heirloom", "event_drops"}),
+    frozenset({"errand", "destination", "plan_tomorrow", "meeting"}),
+    frozenset({"trade", "profession", "former_trade", "employer", "rank"}),
+    frozenset({"likes_food", "meal_eaten", "allergy_food", "allergy", "aunt_taught_dish"}),
+    frozenset({"event_gift", "gift_to_npc", "event_puts", "lent_to_npc", "item_lent", "left_item_with", "favour"}),
+    frozenset({"pet", "mount_name", "horse", "dead_pet", "companion"}),
+    frozenset({"event_days", "length_of_stay", "stay_length"}),
+    frozenset({"event_color", "wears_color", "favourite_color_clothes"}),
+    frozenset({"event_visitor", "seen_on_road", "person_met_on_road", "sent_by"}),
+    frozenset({"event_wound", "bitten_by", "fear_of_animal", "allergy_animal"}),
+    frozenset({"price_agreed", "price_offered", "item_sold", "item_sold_price", "debt_to", "wage"}),
+    frozenset({"ship", "ship_name"}),
+    frozenset({"weapon_name", "sword_name", "weapon_kind"}),
+)
+"""Kinds so near to each other that one told makes "you never told me" of another a doubtful answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A fact as told: where its answer must be found again. `facts` are the values that answer it."""
+
+    kind: str
+    facts: tuple[str, ...]
+
+
+def near(kind: str) -> set[str]:
+    """A kind and all the kinds that may be taken for it."""
+    return {kind}.union(*(group for group in KIN if kind in group))
+
+
+def heard(text: str, rng: random.Random | None = None) -> Line:
+    """A player's line or, marked by `E: `, an event; typed carelessly now and then."""
+    if text.startswith("E: "):
+        return Line("event", text[3:])
+    return Line("player", careless(text, rng) if rng else text)
+
+
+def careless(text: str, rng: random.Random) -> str:
+    """How players type: sometimes without capitals, sometimes without the last stop."""
+    kind = rng.random()
+    if kind < 0.12:
+        return text.lower().rstrip(".?!")
+    if kind < 0.2:
+        return text.lower()
+    return text.rstrip(".?!") if kind < 0.28 else text
+
+
+def said(text: str, rng: random.Random, speech: float, moods: Sequence[str] = ()) -> Line:
+    """The character's line. Without `moods` any mood stands there and none is learned from it."""
+    if moods:
+        return Line("npc", text, rng.choice(moods), None, head=0.5, speech=speech)
+    mood = "neutral" if rng.random() < 0.5 else rng.choice(MOODS)
+    return Line("npc", text, mood, None, head=0.0, speech=speech)
+
+
+def usable(texts: Collection[str], known: set[str]) -> list[str]:
+    """The texts whose slots are all known."""
+    return [text for text in texts if slots(text) - PRONOUN_SLOTS <= known]
+
+
+def with_slots(texts: Sequence[str], known: set[str]) -> list[str]:
+    """Usable texts that name every known slot's value if any does, else those that name some value."""
+    good = usable(texts, known)
+    best = max((len(slots(text)) for text in good), default=0)
+    return [text for text in good if len(slots(text)) == best and best > 0]
+
+
+class Facts:
+    """A fact of a player card through a conversation: told, perhaps corrected or used, and asked again."""
+
+    def __init__(self, card: PlayerCard, rng: random.Random, unseen: bool = False) -> None:
+        self.card, self._rng = card, rng
+        self.values = Values(rng, unseen)
+        self._tell = rng.choice(card.tell)
+        self.known = slots(self._tell) - PRONOUN_SLOTS
+        self._answers = with_slots(card.answer, self.known)
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is told answers what can be asked."""
+        return bool(self._answers) and bool(usable(self.card.ask, self.known)) and bool(self.known)
+
+    def told(self) -> Told:
+        """The values that the answer must hold, as they are now."""
+        wanted = set.intersection(*(slots(text) for text in self._answers)) - PRONOUN_SLOTS
+        return Told(self.card.kind, tuple(self.values[slot] for slot in sorted(wanted)))
+
+    def tell(self, more: str = "") -> Step:
+        """The player tells it."""
+        rng = self._rng
+        greeting = rng.choice(_GREETINGS) if rng.random() < 0.15 and not self._tell.startswith("E: ") else ""
+        line = heard(greeting + self.values.fill(self._tell) + more, rng)
+        acks = usable(self.card.ack, self.known)
+        return (line, said(self.values.fill(rng.choice(acks)), rng, ACK)) if acks else (line,)
+
+    def volunteer(self) -> Step | None:
+        """The character uses it unasked, at some event."""
+        texts = [text for text in usable(self.card.volunteer, self.known) if slots(text)]
+        if not texts:
+            return None
+        event = self._rng.choice(("The player comes back.", "The player walks up.", "Some time passes.", "Night falls."))
+        return (Line("event", event), said(self.values.fill(self._rng.choice(texts)), self._rng, 1.0))
+
+    def correct(self) -> Step | None:
+        """The player corrects it; from here on the new value holds. None where the card cannot say so clearly."""
+        texts = [text for text in self.card.correct if self._changes(text)]
+        if not texts:
+            return None
+        text = self._rng.choice(texts)
+        changed = self._changes(text)
+        acks = [ack for ack in self.card.correct_ack if slots(ack) - PRONOUN_SLOTS <= self.known | changed]
+        line = heard(self.values.fill(text), self._rng)
+        ack = (said(self.values.fill(self._rng.choice(acks)), self._rng, 1.0),) if acks else ()
+        new = {slot.rstrip("2"): self.values[slot] for slot in changed}
+        kept = {slot: self.values[slot] for slot in self.known if slot not in new}
+        self.values = Values(self._rng, fixed={**kept, **new})
+        return (line, *ack)
+
+    def _changes(self, text: str) -> set[str]:
+        changed = {slot for slot in slots(text) if slot.endswith("2")}
+        clear = changed and not changed & self.known and {slot.rstrip("2") for slot in changed} <= self.known
+        return changed if clear and slots(text) - PRONOUN_SLOTS <= self.known | changed else set()
+
+    def ask(self) -> Step:
+        """The player asks, the character answers."""
+        question = aside(self.values.fill(self._rng.choice(usable(self.card.ask, self.known))), self._rng)
+        answer = self.values.fill(self._rng.choice(self._answers))
+        return (heard(question, self._rng), said(answer, self._rng, ANSWER))
+
+
+def aside(question: str, rng: random.Random) -> str:
+    """The question, sometimes after a few words of leading in."""
+    if rng.random() > 0.15 or question.startswith("E: "):
+        return question
+    opening = rng.choice(_ASIDES)
+    return opening + (question[0].lower() + question[1:] if opening.endswith(", ") and question[1:2] != "'" else question)
+
+
+def never_told(card: PlayerCard, rng: random.Random) -> Step | None:
+    """The player asks for what was never told."""
+    asks, answers = usable(card.ask, set()), usable(card.unknown, set())
+    if not asks or not answers:
+        return None
+    return (heard(aside(rng.choice(asks), rng), rng), said(rng.choice(answers), rng, HONEST))
+
+
+def persona_fact(card: PersonaCard, rng: random.Random, pronoun: dict[str, str], unseen: bool = False) -> tuple[str, list[Step]]:
+    """(the fact for the header, steps that ask for it); a secret is asked for and kept."""
+    values = Values(rng, unseen, pronoun)
+    fact = values.fill(card.fact)
+    known = slots(card.fact) - PRONOUN_SLOTS
+    secret = "secret" in card.tags
+    asks = usable(card.ask, known)
+    answers = usable(card.guard, known) if secret else with_slots(card.answer, known) or usable(card.answer, known)
+    steps = []
+    for _ in range(rng.choice((1, 1, 2))):
+        if asks and answers:
+            question = heard(aside(values.fill(rng.choice(asks)), rng), rng)
+            steps.append((question, said(values.fill(rng.choice(answers)), rng, HONEST if secret else ANSWER)))
+    return fact, steps
+
+
+def ignorance(card: PersonaCard, rng: random.Random) -> Step | None:
+    """A question about somebody or some place of which the header knows nothing."""
+    kinds = [kind for kind in ("person", "place") if any(kind in slots(text) for text in card.ask)]
+    if not kinds:
+        return None
+    kind = rng.choice(kinds)
+    values = Values(rng)
+    question = values.fill(rng.choice([text for text in card.ask if kind in slots(text)]))
+    named = rng.random() < 0.7
+    answer = rng.choice(UNKNOWN_NAME if kind == "person" else UNKNOWN_PLACE) if named else rng.choice(IGNORANCE)
+    value = values[kind]
+    answer = answer.replace("{x}", value[:1].upper() + value[1:] if answer.startswith("{x}") else value)
+    return (heard(question, rng), said(answer, rng, HONEST))
+
+
+def identity(card: PersonaCard, persona: Persona, rng: random.Random) -> Step | None:
+    """A question that the header's own fields answer; None where the persona lacks such a field."""
+    fields = {"name": persona.name, "role": persona.role, "setting": persona.setting, "want": persona.wants}
+    if persona.traits:
+        fields["trait"] = rng.choice(persona.traits)
+    known = {slot for slot, value in fields.items() if value}
+    asks, answers = usable(card.ask, known), usable(card.answer, known)
+    good = [text for text in answers if slots(text)] or answers
+    if not asks or not good:
+        return None
+    values = Values(rng, fixed=fields)
+    return (heard(values.fill(rng.choice(asks)), rng), said(values.fill(rng.choice(good)), rng, ANSWER))
+
+
+def smalltalk(card: SmalltalkCard, temperament: str, rng: random.Random) -> Step:
+    """Something any player says, answered by temperament."""
+    reply = rng.choice(card.replies(temperament))
+    return (heard(rng.choice(card.say), rng), said(reply, rng, CHAT, card.mood))
+
+
+def quiet(step: Step, speech: float) -> Step:
+    """A step of somebody else's scene, as filler: heard, and hardly learned from."""
+    return tuple(replace(line, head=speech / 2, speech=speech) for line in step)
+
+
+def core(card: PlayerCard) -> bool:
+    """Whether the card is one that players use most."""
+    return card.kind in CORE

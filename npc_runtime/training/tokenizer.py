@@ -1,0 +1,78 @@
+"""Training a tokenizer: SentencePiece with the control symbols of prompt layout 1."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from npc_runtime.persona import ACTIONS, MOODS
+from npc_runtime.prompt import clean, persona_lines
+from npc_runtime.tokenizer import CONTROL, SentencePieceTokenizer
+from npc_runtime.training.corpus import LEFT_OUT, read_dialogues, read_prose, read_scenes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from npc_runtime.training.corpus import Scene
+
+HEAD_COPIES = 3000
+"""How often each mood and action word is shown, so that each becomes one piece."""
+
+
+def train_tokenizer(lines: Iterable[str], path: Path, vocab_size: int = 8192, threads: int = 2) -> SentencePieceTokenizer:
+    """Trains on `lines`, writes `path` and returns the tokenizer of exactly `vocab_size` pieces.
+
+    Ids: 0 unknown, then CONTROL in order, the newline, 256 bytes, and the learned pieces. No
+    normalisation, so that decoding gives back every text without control characters exactly.
+    """
+    import sentencepiece
+
+    with path.open("wb") as out:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=out,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            add_dummy_prefix=True,
+            remove_extra_whitespaces=False,
+            split_digits=True,
+            control_symbols=list(CONTROL),
+            user_defined_symbols=["\n"],
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            character_coverage=0.9999,
+            num_threads=threads,
+            minloglevel=2,
+        )
+    return SentencePieceTokenizer(path)
+
+
+def scene_lines(scene: Scene) -> Iterator[str]:
+    """The texts of a scene as the layout will encode them."""
+    yield from persona_lines(scene.persona)
+    for line in scene.lines:
+        yield clean(line.text)
+
+
+def sample_lines(corpus: Path, prose_share: float = 0.15, seed: int = 1) -> Iterator[str]:
+    """A weighted sample of a corpus folder: scenes thrice, cards, dialogues once, a share of the prose."""
+    rng = random.Random(seed)
+    for _ in range(HEAD_COPIES):
+        yield from (*MOODS, *ACTIONS)
+    for scene in read_scenes(corpus / "scenes") * 3:
+        yield from scene_lines(scene)
+    for path in sorted((corpus / "cards").glob("*.jsonl")):
+        yield from (text for text in path.read_text("utf-8").split('"') if " " in text and "{" not in text)
+    for path in sorted(corpus.glob("dialogues-*.jsonl.zst")):
+        if not any(f"-{name}." in path.name for name in LEFT_OUT):
+            for scene in read_dialogues(path):
+                yield from scene_lines(scene)
+    for path in sorted(corpus.glob("prose-*.txt.zst")):
+        if not any(f"-{name}." in path.name for name in LEFT_OUT):
+            for document in read_prose(path):
+                yield from (text for text in document.split("\n") if text.strip() and rng.random() < prose_share)
