@@ -79,7 +79,7 @@ def read_description(folder: Path) -> Description:
         name=table.text("name", _NAME),
         version=table.text("version"),
         license=table.text("license"),
-        config=_model_config(_Table(table.table("model"), f"{path}: model")),
+        config=model_config(values.get("model"), f"{path}: model"),
         layout=table.choice("layout", LAYOUTS),
         bits=weights.choice("bits", BITS),
         block=weights.choice("block", BLOCKS),
@@ -153,7 +153,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise BundleError(f"`{path}` cannot be read: {fault}") from fault
 
 
-def _model_config(table: _Table) -> ModelConfig:
+def model_config(values: object, where: str) -> ModelConfig:
+    """A ModelConfig from JSON, every size within MAX_SIZES. Raises BundleError naming `where` and the field."""
+    table = _Table(values, where)
     table.only({item.name for item in fields(ModelConfig)})
     for name, limit in MAX_SIZES.items():
         table.number(name, 2 if name == "d_conv" else 1, limit, whole=True)

@@ -180,7 +180,7 @@ DESCRIPTION_FAULTS: dict[str, tuple[Any, str]] = {
     "bits": (lambda v: v["weights"].update(bits=5), "`bits` .* must be one of 4, 8, 16, 32"),
     "bits as truth": (lambda v: v["weights"].update(bits=True), "`bits`"),
     "block": (lambda v: v["weights"].update(block=0), "`block`"),
-    "no model": (lambda v: v.pop("model"), "`model` .* must be a table"),
+    "no model": (lambda v: v.pop("model"), "model` must be a table"),
     "huge model": (lambda v: v["model"].update(d_model=10**400), "`d_model` .* whole number from 1 to"),
     "negative": (lambda v: v["model"].update(n_layer=-1), "`n_layer`"),
     "fraction": (lambda v: v["model"].update(d_state=1.5), "`d_state`"),
