@@ -123,13 +123,13 @@ class ControlLayout:
         tokens = list(self._text("<persona>", "\n".join(persona_lines(persona)) + "\n"))
         for sample in persona.samples:
             tokens += self.player(sample.player)
-            tokens += self._spoken(sample.mood, sample.npc)
+            tokens += self._spoken(Head(sample.mood, sample.action or None), sample.npc)
         if persona.opening:
-            tokens += self._spoken(persona.opening_mood, persona.opening)
+            tokens += self._spoken(Head(persona.opening_mood), persona.opening)
         return tuple(tokens)
 
-    def _spoken(self, mood: str, text: str) -> tuple[int, ...]:
-        return (self._id["<npc>"], *self.head(Head(mood)), *self.speech(text), *self.end)
+    def _spoken(self, head: Head, text: str) -> tuple[int, ...]:
+        return (self._id["<npc>"], *self.head(head), *self.speech(text), *self.end)
 
     def player(self, text: str) -> tuple[int, ...]:
         """`<player>` and the line."""
@@ -182,10 +182,14 @@ class PlainLayout:
         """Header lines, a blank line, then sample exchanges and the opening."""
         lines = [*persona_lines(persona), ""]
         for sample in persona.samples:
-            lines += [f"Player: {clean(sample.player)}", f"{persona.name} ({sample.mood}): {clean(sample.npc)}"]
+            lines += [f"Player: {clean(sample.player)}", self._answer(persona, sample.mood, sample.action, sample.npc)]
         if persona.opening:
-            lines.append(f"{persona.name} ({persona.opening_mood}): {clean(persona.opening)}")
+            lines.append(self._answer(persona, persona.opening_mood, "", persona.opening))
         return self._line("\n".join(lines) + "\n")
+
+    def _answer(self, persona: Persona, mood: str, action: str, text: str) -> str:
+        head = f"{mood}, {action}" if action else mood
+        return f"{clean(persona.name)} ({head}): {clean(text)}"
 
     def player(self, text: str) -> tuple[int, ...]:
         """A `Player:` line."""
@@ -271,12 +275,10 @@ class ReplyReader:
         return Piece(head=self.head) if self.head else None
 
     def _new_text(self) -> Piece | None:
-        text = self._tokenizer.decode(self._speech)
+        text = self._tokenizer.decode(self._speech).lstrip()
         for stop in self._layout.stops:
             if stop in text:  # the token that holds the stop closes the Reply itself
                 text, self.finish, self.closing = text[: text.index(stop)], "end", ()
-        if not self.text:
-            text = text.lstrip()
         if self.finish is None and (text.endswith("\ufffd") or self._may_stop(text)):
             return None  # an unfinished character or stop string is held back until it is whole
         new, self.text = text[len(self.text) :], text

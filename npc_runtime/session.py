@@ -13,6 +13,7 @@ from npc_runtime.errors import BadInput, NpcBusy, NpcError, NpcExists, QueueFull
 from npc_runtime.npc import Mark, Npc
 from npc_runtime.pool import Point, Timeline
 from npc_runtime.prompt import Head, ReplyReader, clean
+from npc_runtime.sampling import Sampling
 from npc_runtime.turn import BACKGROUND, PLAYER, Choice, Speech, Turn
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from npc_runtime.cast import Cast, Role
     from npc_runtime.persona import Persona
-    from npc_runtime.sampling import Sampling
     from npc_runtime.scheduler import Scheduler
 
 _LANES = {"player": PLAYER, "background": BACKGROUND}
@@ -179,7 +179,7 @@ class Session:
         text = self.line(request.text, "text")
         layout = self.cast.layout
         tokens = layout.player(text) if request.kind == "player" else layout.event(text)
-        sampling = _sampling(npc.persona.sampling, request)
+        sampling = _sampling(self._base_sampling(npc.persona), request)
         heads = self.cast.heads(*_words(npc.persona, request.moods, request.actions))
         reader = ReplyReader(layout, self.cast.tokenizer, heads, sampling.max_tokens)
         seed = npc.seed if request.seed is None else _seed(request.seed)
@@ -191,6 +191,10 @@ class Session:
                 self.config.pace_tokens_per_s if request.pace is None else _in_range("pace", request.pace, 0, 1e4)
             )
         self.submit(turn)
+
+    def _base_sampling(self, persona: Persona) -> Sampling:
+        """The persona's way of speaking; where it says nothing of it, the Bundle's."""
+        return persona.sampling if persona.sampling != Sampling() else self.cast.bundle.sampling
 
     def _observe(self, request: wire.Observe, emit: Callable[[wire.Event], None]) -> None:
         if not request.npcs or len(set(request.npcs)) < len(request.npcs):
