@@ -1,34 +1,35 @@
 """Every error a caller, a file or a peer can cause; each with a stable code that crosses the wire.
 
-    NpcError                  internal            a defect of ours; please report it
-    ├── BadInput              bad_input           a field has the wrong type, range or text
-    │   ├── TooLarge          too_large           a message, text or list is over its limit
-    │   ├── UnknownOp         unknown_op          the daemon does not know this operation
-    │   ├── UnknownNpc        unknown_npc         no Npc lives under this id
-    │   ├── UnknownPersona    unknown_persona     no persona of this name was found
-    │   ├── NpcExists         npc_exists          the id is taken
-    │   ├── NpcBusy           npc_busy            the Npc has Turns under way                (retry)
-    │   ├── NothingToRewind   nothing_to_rewind   fewer rewind points than asked
-    │   └── ConfigError       bad_config          an option or limit is wrong
-    ├── FileError
-    │   ├── PersonaError      bad_persona         a persona file or table is wrong
-    │   ├── BundleError       bad_bundle          a Bundle is missing, damaged or of another version
-    │   ├── SaveError         bad_save            a save is damaged, truncated or of another version
-    │   ├── SaveMismatch      save_mismatch       a save was made with another Bundle
-    │   └── SaveFailed        save_failed         a save could not be written; the older one stands
-    ├── Overloaded
-    │   ├── QueueFull         queue_full          too many Turns wait                        (retry)
-    │   └── BudgetExceeded    budget_exceeded     no memory is left for another State        (retry)
-    ├── TurnError
-    │   ├── Cancelled         cancelled           the Turn was cancelled before it began
-    │   └── DeadlineExceeded  deadline            the Turn did not begin in time             (retry)
-    ├── BackendError          backend_failed      the computation failed; the State is as before
-    │   └── BackendUnavailable backend_unavailable  the asked backend cannot run here
-    └── WireError             bad_frame           a frame could not be read
-        ├── VersionMismatch   protocol_version    client and daemon share no protocol version
-        ├── HelloFirst        hello_first         the first message must be `hello`
-        ├── ConnectionLost    connection_lost     the daemon went away                       (retry)
-        └── ShuttingDown      shutting_down       the daemon is ending                       (retry)
+NpcError                  internal            a defect of ours; please report it
+├── BadInput              bad_input           a field has the wrong type, range or text
+│   ├── TooLarge          too_large           a message, text or list is over its limit
+│   ├── UnknownOp         unknown_op          the daemon does not know this operation
+│   ├── UnknownNpc        unknown_npc         no Npc lives under this id
+│   ├── UnknownPersona    unknown_persona     no persona of this name was found
+│   ├── NpcExists         npc_exists          the id is taken
+│   ├── NpcBusy           npc_busy            the Npc has Turns under way                (retry)
+│   ├── NothingToRewind   nothing_to_rewind   fewer rewind points than asked
+│   └── ConfigError       bad_config          an option or limit is wrong
+├── FileError
+│   ├── PersonaError      bad_persona         a persona file or table is wrong
+│   ├── BundleError       bad_bundle          a Bundle is missing, damaged or of another version
+│   ├── SaveError         bad_save            a save is damaged, truncated or of another version
+│   ├── SaveMismatch      save_mismatch       a save was made with another Bundle
+│   └── SaveFailed        save_failed         a save could not be written; the older one stands
+├── Overloaded
+│   ├── QueueFull         queue_full          too many Turns wait                        (retry)
+│   └── BudgetExceeded    budget_exceeded     no memory is left for another State        (retry)
+├── TurnError
+│   ├── Cancelled         cancelled           the Turn was cancelled before it began
+│   └── DeadlineExceeded  deadline            the Turn did not begin in time             (retry)
+├── BackendError          backend_failed      the computation failed; the State is as before
+│   └── BackendUnavailable backend_unavailable  the asked backend cannot run here
+└── WireError             bad_frame           a frame could not be read
+    ├── VersionMismatch   protocol_version    client and daemon share no protocol version
+    ├── HelloFirst        hello_first         the first message must be `hello`
+    ├── WrongKey          wrong_key           the daemon refused the key
+    ├── ConnectionLost    connection_lost     the daemon went away                       (retry)
+    └── ShuttingDown      shutting_down       the daemon is ending                       (retry)
 """
 
 from __future__ import annotations
@@ -236,6 +237,13 @@ class HelloFirst(WireError):
 
     code = "hello_first"
     hint = "Send `hello` with your protocol version, then the request again"
+
+
+class WrongKey(WireError):
+    """The daemon refused the key; no message of ours was read."""
+
+    code = "wrong_key"
+    hint = "Take endpoint and key from the ready line of the same daemon; each launch has a fresh key"
 
 
 class ConnectionLost(WireError):
