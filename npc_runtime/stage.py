@@ -52,8 +52,9 @@ class Stage:
 
     def tick(self) -> float | None:
         """A bounded piece of work; seconds until the next call is wanted, None when idle."""
+        writing = self.archive.settle()  # before the scheduler: a load that has been read submits Turns
         wait = self.scheduler.tick()
-        if self.archive.settle():
+        if writing:
             return _WRITING_POLL_S if wait is None else min(wait, _WRITING_POLL_S)
         return wait
 
