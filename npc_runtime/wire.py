@@ -347,6 +347,11 @@ def decode_request(body: Mapping[str, Any]) -> Request:
     return _build(REQUESTS[op], body)
 
 
+def checked(request: Request) -> Request:
+    """The request as it would arrive by wire: raises BadInput naming a field of the wrong type."""
+    return _build(type(request), {item.name: getattr(request, item.name) for item in fields(request)})
+
+
 def decode_event(frame: bytes, max_bytes: int) -> Event:
     """The answer in a frame, for clients."""
     body = decode_map(frame, max_bytes)

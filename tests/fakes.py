@@ -10,14 +10,16 @@ be distinct and exist, batches must fit, tokens must be of the vocabulary. A bre
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npc_runtime.config import Config
 from npc_runtime.errors import BackendError
 from npc_runtime.persona import Persona
-from npc_runtime.sampling import FAILED, pick_from_logits
+from npc_runtime.sampling import FAILED, Sampling, pick_from_logits
 from npc_runtime.state import State, StateSpec
 from npc_runtime.tokenizer import CONTROL
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npc_runtime.sampling import Draw
+    from npc_runtime.stage import Stage
 
 SPEC = StateSpec(n_layer=1, d_inner=2, d_state=2, d_conv=2)
 """Six floats: four 16-bit words of the hash, the token count, and a spare."""
@@ -225,3 +228,23 @@ class FakeBatch:
     def close(self) -> None:
         for row in range(len(self._slots)):
             self._release(row)
+
+
+@dataclass
+class FakeBundle:
+    """What the runtime asks of a Bundle beside its weights."""
+
+    name: str = "fake"
+    hash: str = "00" * 32
+    layout: str = "control-1"
+    spec: StateSpec = SPEC
+    sampling: Sampling = field(default_factory=Sampling)
+    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+
+
+def fake_stage(config: Config | None = None, backend: FakeBackend | None = None, **bundle: Any) -> Stage:
+    """The real Stage, scheduler and Sessions on a FakeBackend."""
+    from npc_runtime.stage import Stage
+
+    fake: Any = FakeBundle(**bundle)
+    return Stage(fake, backend or FakeBackend(slots=256), "a fake, for tests", config or Config())

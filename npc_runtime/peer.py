@@ -1,0 +1,83 @@
+"""Peer: one connected client of the daemon, and what waits to be sent to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import zmq
+
+from npc_runtime import errors, wire
+
+if TYPE_CHECKING:
+    from npc_runtime.session import Session
+
+SEND_HWM = 256
+"""Messages that libzmq holds for one Peer; a ROUTER drops what comes above, unless told to refuse it."""
+MAX_BACKLOG = 4096
+"""Messages held back for a Peer that reads slowly; with one more it is cut off."""
+
+
+class Peer:
+    """Sends never wait and never raise: they may happen deep inside a Tick. `lost` says why a Peer must go."""
+
+    def __init__(self, router: zmq.Socket[bytes], address: bytes, session: Session, key: str, now: float) -> None:
+        self._router, self.address, self.session, self.key = router, address, session, key
+        self.named = self.kept = False
+        """Whether the client named its Session, and whether that waits for its return."""
+        self.heard_at = now
+        self.pinged_at = now
+        self.open: set[int] = set()
+        """Ids of requests not answered yet."""
+        self.lost = ""
+        self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
+        self.max_backlog_bytes = 64 * 2**20
+
+    @property
+    def behind(self) -> bool:
+        """True while messages are held back."""
+        return bool(self._backlog)
+
+    def emit(self, event: wire.Event) -> None:
+        """Sends an answer; the request is over with its last one."""
+        if event.last:
+            self.open.discard(event.id)
+        try:
+            frame = wire.encode(event)
+        except Exception as error:  # a field that msgpack cannot hold is a defect of ours, not of the Peer
+            defect = errors.NpcError(f"the answer `{event.ev}` could not be encoded: {error}")
+            frame = wire.encode(wire.error_event(event.id, defect))
+        self._send(frame)
+
+    def fail_open(self, error: errors.NpcError) -> None:
+        """Answers every open request with an error."""
+        for id in sorted(self.open):
+            self.emit(wire.error_event(id, error))
+
+    def _send(self, frame: bytes) -> None:
+        if self.lost:
+            return
+        if not self._backlog and self._try(frame):
+            return
+        self._backlog.append(frame)
+        self._backlog_bytes += len(frame)
+        if len(self._backlog) > MAX_BACKLOG or self._backlog_bytes > self.max_backlog_bytes:
+            self.lost = f"it did not read {len(self._backlog)} messages of {self._backlog_bytes} bytes"
+        if self.lost:
+            self._backlog.clear()
+
+    def flush(self) -> None:
+        """Sends what was held back, as far as the Peer takes it."""
+        while self._backlog and self._try(self._backlog[0]):
+            self._backlog_bytes -= len(self._backlog.popleft())
+
+    def _try(self, frame: bytes) -> bool:
+        try:
+            self._router.send_multipart([self.address, frame], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:  # EHOSTUNREACH: the connection is closed
+            self.lost = f"its connection is closed ({error})"
+            return False
+        return True
