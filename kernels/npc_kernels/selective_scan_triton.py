@@ -19,13 +19,80 @@ LN2 = tl.constexpr(0.6931471805599453)
 RESET = tl.constexpr(-1.0e30)  # added to an exponent it makes the decay exactly 0, also in a sum over a chunk
 
 
+
+
+def _channel_sums_asm(split: bool) -> str:
+    """PTX that sums two (16, 32) tiles over the lanes and stores the 32 sums (inputs $16 and $32 on, address $48).
+
+    A tile's column is one thread's 16 registers v. Matrix unit first: `mma.m16n8k8` with v[4j:4j+4] as A and a B that
+    picks columns leaves in lane (g, q) the sums of v[4q:4q+4] over the four lanes of group g; three exchanges then sum
+    over the eight groups, each halving what a lane holds. tf32 keeps 11 bits of a term, enough for half-precision
+    results; `split` feeds it the rest as a second term, for fp32.
+    """
+    lines = [".reg .b32 lane, group, v, w, s, k; .reg .b32 one<8>; .reg .b32 r<8>; .reg .b32 h<4>; .reg .b32 l<4>;"]
+    lines += [".reg .pred p, here;", "mov.u32 lane, %laneid;", "shr.u32 group, lane, 2;"]
+    for g in range(8):
+        lines += [f"setp.eq.u32 p, group, {g};", f"selp.b32 one{g}, 0x3f800000, 0, p;"]
+    lines += [f"mov.b32 r{i}, 0;" for i in range(8)]
+    for tile in range(2):
+        d = [f"r{4 * tile + i}" for i in (0, 2, 1, 3)]
+        for j in range(4):
+            a = [f"${16 + 16 * tile + 4 * j + i}" for i in range(4)]
+            terms = [a]
+            if split:
+                lines += [f"and.b32 h{i}, {a[i]}, 0xffffe000;" for i in range(4)]
+                lines += [f"sub.f32 l{i}, {a[i]}, h{i};" for i in range(4)]
+                terms = [[f"h{i}" for i in range(4)], [f"l{i}" for i in range(4)]]
+            acc = ", ".join(d)
+            for term in terms:
+                lines.append(
+                    f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {{{acc}}}, {{{', '.join(term)}}}, "
+                    f"{{one{2 * j}, one{2 * j + 1}}}, {{{acc}}};"
+                )
+    for bit, half in ((16, 4), (8, 2), (4, 1)):
+        lines += [f"and.b32 v, lane, {bit};", "setp.ne.u32 p, v, 0;"]
+        for i in range(half):
+            lines += [f"selp.b32 s, r{i}, r{i + half}, p;", f"selp.b32 k, r{i + half}, r{i}, p;"]
+            lines += [f"shfl.sync.bfly.b32 w, s, {bit}, 31, -1;", f"add.f32 r{i}, k, w;"]
+    lines += ["setp.ne.u64 here, $48, 0;", "@here st.global.b32 [$48], r0;"]
+    return "{ " + "\n".join(lines) + " }"
+
+
+_SUMS_TF32, _SUMS_FP32 = tl.constexpr(_channel_sums_asm(False)), tl.constexpr(_channel_sums_asm(True))
+_SUMS_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["r"] * 32 + ["l"] * 16))
+
+
+@triton.jit
+def _store_channel_sums(ptr, db, dc, offs_n, inside, N: tl.constexpr, BLOCK_E: tl.constexpr, SUMS: tl.constexpr):
+    """Store the sums of two (N, BLOCK_E) tiles over the channels, 2N floats at ptr."""
+    if SUMS == 0:
+        tl.store(ptr + offs_n, tl.sum(db, 1), mask=_if(inside, offs_n, N))
+        tl.store(ptr + N + offs_n, tl.sum(dc, 1), mask=_if(inside, offs_n, N))
+    else:
+        lane = tl.arange(0, BLOCK_E)
+        place = lane // 16 * 16 + lane % 4 * 4 + lane // 8 % 2 * 2 + lane // 4 % 2
+        address = tl.where(inside, ptr.to(tl.int64), 0) + tl.where(inside, place * 4, 0).to(tl.int64)
+        address = address[None, :] + tl.zeros((N, BLOCK_E), tl.int64)
+        tl.inline_asm_elementwise(
+            _SUMS_TF32 if SUMS == 1 else _SUMS_FP32, _SUMS_REGISTERS, [db, dc, address],
+            dtype=tl.int32, is_pure=False, pack=16,
+        )  # fmt: skip
+
+
 @triton.jit
 def _softplus(v):
-    """log(1 + exp(v)), exact for v > 20, by its series where 1 + exp(v) would round the exponential away."""
-    e = tl.exp2(v * LOG2E)
-    small = e * (1.0 - e * (0.5 - e * (0.3333333333333333 - e * (0.25 - e * 0.2))))
-    large = tl.where(v > 20.0, v, tl.log2(1.0 + e) * LN2)
-    return tl.where(e < 0.0625, small, large)
+    """log(1 + exp(v)) = max(v, 0) + log(1 + e), e = exp(-|v|), by a polynomial with relative error 3e-8 on [0, 1]."""
+    e = tl.exp2(-tl.abs(v) * LOG2E)
+    p = 0.005232695336001789
+    p = p * e - 0.029505243080363407
+    p = p * e + 0.07822595889937628
+    p = p * e - 0.13663246391563588
+    p = p * e + 0.19106007041772338
+    p = p * e - 0.24842982285530363
+    p = p * e + 0.3331909681655554
+    p = p * e - 0.4999949314090758
+    p = p * e + 0.9999999698795952
+    return tl.maximum(v, 0.0) + p * e
 
 
 @triton.jit
@@ -40,33 +107,43 @@ def _if(inside, offs, size):
 
 
 @triton.jit
-def _rows(ptr, row, first, last, offs_e, E, STEPS: tl.constexpr):
-    """Load STEPS rows of channels from `first` on, as a tuple; rows from `last` on read as zero."""
+def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr):
+    """Load STEPS rows of channels from `first` on, as a tuple; rows from `count` on read as zero."""
     rows = ()
     for s in tl.static_range(STEPS):
         t = first + s
-        rows = rows + (tl.load(ptr + t.to(tl.int64) * row + offs_e, mask=_if(t < last, offs_e, E), other=0.0),)
+        rows = rows + (tl.load(ptr + t * row + offs_e, mask=_if(t < count, offs_e, E), other=0.0),)
     return rows
 
 
 @triton.jit
-def _row(ptr, t, last, offs_n, N: tl.constexpr):
-    """Row t of B (or, from ptr + N, of C) in fp32, the same for every channel."""
-    return tl.load(ptr + t.to(tl.int64) * 2 * N + offs_n, mask=_if(t < last, offs_n, N), other=0.0)
+def _row(ptr, t, count, offs_n, N: tl.constexpr):
+    """Row t of B (or, from ptr + N, of C) in fp32, the same for every channel; past the end the last row again."""
+    return tl.load(ptr + tl.minimum(t, count - 1) * 2 * N + offs_n)
 
 
 @triton.jit
-def _delta(raw, bias, t, last):
+def _delta(raw, bias, t, count):
     """Softplus of one row of dt; zero past the end, where a step must change nothing."""
-    return tl.where(t < last, _softplus(raw.to(tl.float32) + bias), 0.0)
+    return tl.where(t < count, _softplus(raw.to(tl.float32) + bias), 0.0)
 
 
 @triton.jit
-def _border(seq_ptr, t, last, HAS_SEQ: tl.constexpr):
-    """RESET where token t starts a new document, else 0."""
+def _zero(ptr, L):
+    """A zero the compiler cannot see through.
+
+    Added to delta it keeps the second exponentials from being taken for the first ones, which would then be held from
+    one sweep to the next, more of them than there are registers.
+    """
+    return tl.load(ptr, mask=L < 0, other=0.0, volatile=True)
+
+
+@triton.jit
+def _border(seq_ptr, first, t, count, HAS_SEQ: tl.constexpr):
+    """RESET where token first + t of the sequence starts a new document, else 0."""
     shift = 0.0
     if HAS_SEQ:
-        inside = (t > 0) & (t < last)
+        inside = (first + t > 0) & (t < count)
         here = tl.load(seq_ptr + t, mask=inside, other=0)
         before = tl.load(seq_ptr + t - 1, mask=inside, other=0)
         shift = tl.where(here != before, RESET, 0.0)
@@ -90,26 +167,27 @@ def _chunk_state_kernel(
 ):  # fmt: skip
     """State at the end of a chunk that starts from zero, and the sum of delta over it."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    first = chunk * chunk_len
+    count = tl.minimum(chunk_len, L - first)
+    token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = offs_e < E
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
-    x_base, dt_base = x_ptr + batch * x_batch, dt_ptr + batch * dt_batch
-    bc_base, seq_base = bc_ptr + batch * L * 2 * N, seq_ptr + batch * L
-    first = chunk * chunk_len
-    last = tl.minimum(first + chunk_len, L)
+    x_base, dt_base = x_ptr + batch * x_batch + first.to(tl.int64) * x_row, dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row
+    bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     state = tl.zeros((N, BLOCK_E), tl.float32)
     total = tl.zeros((BLOCK_E,), tl.float32)
-    xs, dts = _rows(x_base, x_row, first, last, offs_e, E, STEPS), _rows(dt_base, dt_row, first, last, offs_e, E, STEPS)
-    for t0 in range(first, last, STEPS):
-        next_xs = _rows(x_base, x_row, t0 + STEPS, last, offs_e, E, STEPS)
-        next_dts = _rows(dt_base, dt_row, t0 + STEPS, last, offs_e, E, STEPS)
+    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS)
+    for t0 in range(0, count, STEPS):
+        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS)
+        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS)
         for s in tl.static_range(STEPS):
             t = t0 + s
-            delta = _delta(dts[s], bias, t, last)
-            b_row = _row(bc_base, t, last, offs_n, N)
-            shift = _border(seq_base, t, last, HAS_SEQ)
+            delta = _delta(dts[s], bias, t, count)
+            b_row = _row(bc_base, t, count, offs_n, N)
+            shift = _border(seq_base, first, t, count, HAS_SEQ)
             state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row[:, None]
             total += delta - shift  # A is negative, so a border's share must be +1e30
         xs, dts = next_xs, next_dts
@@ -149,42 +227,43 @@ def _scan_fwd_kernel(
 ):  # fmt: skip
     """y and the final state of a chunk (all of L when there is one); every SAVE steps the state, for the backward."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    first = chunk * chunk_len
+    count = tl.minimum(chunk_len, L - first)
+    token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = offs_e < E
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
     skip = tl.load(d_ptr + offs_e, mask=mask_e, other=0.0) if HAS_D else 0.0
-    x_base, dt_base = x_ptr + batch * x_batch, dt_ptr + batch * dt_batch
-    z_base, y_base = z_ptr + batch * z_batch, y_ptr + batch * L * E + offs_e
-    bc_base, seq_base = bc_ptr + batch * L * 2 * N, seq_ptr + batch * L
-    first = chunk * chunk_len
-    last = tl.minimum(first + chunk_len, L)
+    x_base, dt_base = x_ptr + batch * x_batch + first.to(tl.int64) * x_row, dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row
+    z_base, y_base = z_ptr + batch * z_batch + first.to(tl.int64) * z_row, y_ptr + token * E + offs_e
+    bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     state = tl.zeros((N, BLOCK_E), tl.float32)
     if HAS_START:
         state = tl.load(start_ptr + (batch * n_chunks + chunk) * N * E + tile, mask=mask_e[None, :], other=0.0)
-    xs, dts = _rows(x_base, x_row, first, last, offs_e, E, STEPS), _rows(dt_base, dt_row, first, last, offs_e, E, STEPS)
-    zs = _rows(z_base, z_row, first, last, offs_e, E, STEPS) if HAS_Z else ()
-    for t0 in range(first, last, STEPS):
-        next_xs = _rows(x_base, x_row, t0 + STEPS, last, offs_e, E, STEPS)
-        next_dts = _rows(dt_base, dt_row, t0 + STEPS, last, offs_e, E, STEPS)
-        next_zs = _rows(z_base, z_row, t0 + STEPS, last, offs_e, E, STEPS) if HAS_Z else ()
+    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS)
+    zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS) if HAS_Z else ()
+    for t0 in range(0, count, STEPS):
+        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS)
+        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS)
+        next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS) if HAS_Z else ()
         if SAVE > 0:
             if t0 % SAVE == 0:
-                place = batch * n_saves + t0 // SAVE
+                place = batch * n_saves + (first + t0) // SAVE
                 tl.store(save_ptr + place * N * E + tile, state, mask=mask_e[None, :])
         for s in tl.static_range(STEPS):
             t = t0 + s
-            x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, last)
-            b_row = _row(bc_base, t, last, offs_n, N)
-            c_row = _row(bc_base + N, t, last, offs_n, N)
-            shift = _border(seq_base, t, last, HAS_SEQ)
+            x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count)
+            b_row = _row(bc_base, t, count, offs_n, N)
+            c_row = _row(bc_base + N, t, count, offs_n, N)
+            shift = _border(seq_base, first, t, count, HAS_SEQ)
             state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * x)[None, :] * b_row[:, None]
             y = tl.sum(state * c_row[:, None], 0) + skip * x
             if HAS_Z:
                 z = zs[s].to(tl.float32)
                 y *= z * _sigmoid(z)
-            tl.store(y_base + t.to(tl.int64) * E, y, mask=_if(t < last, offs_e, E))
+            tl.store(y_base + t * E, y, mask=_if(t < count, offs_e, E))
         xs, dts, zs = next_xs, next_dts, next_zs
     if chunk == n_chunks - 1:
         tl.store(final_ptr + batch * N * E + tile, state, mask=mask_e[None, :])
@@ -199,30 +278,31 @@ def _chunk_grad_kernel(
 ):  # fmt: skip
     """Gradient for the state before a chunk when none comes from after it, and the sum of delta over the chunk."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    first = chunk * chunk_len
+    count = tl.minimum(chunk_len, L - first)
+    token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = offs_e < E
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
-    dt_base, z_base = dt_ptr + batch * dt_batch, z_ptr + batch * z_batch
-    dout_base, seq_base = dout_ptr + batch * dout_batch, seq_ptr + batch * L
-    bc_base = bc_ptr + batch * L * 2 * N
-    first = chunk * chunk_len
-    last = tl.minimum(first + chunk_len, L)
+    dt_base, z_base = dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row, z_ptr + batch * z_batch + first.to(tl.int64) * z_row
+    dout_base, seq_base = dout_ptr + batch * dout_batch + first.to(tl.int64) * dout_row, seq_ptr + token
+    bc_base = bc_ptr + token * 2 * N
     grad = tl.zeros((N, BLOCK_E), tl.float32)
     total = tl.zeros((BLOCK_E,), tl.float32)
-    for i in range(tl.cdiv(last - first, STEPS)):
-        t0 = first + (tl.cdiv(last - first, STEPS) - 1 - i) * STEPS
-        dts, dys = _rows(dt_base, dt_row, t0, last, offs_e, E, STEPS), _rows(dout_base, dout_row, t0, last, offs_e, E, STEPS)
-        zs = _rows(z_base, z_row, t0, last, offs_e, E, STEPS) if HAS_Z else ()
+    for i in range(tl.cdiv(count, STEPS)):
+        t0 = (tl.cdiv(count, STEPS) - 1 - i) * STEPS
+        dts, dys = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS), _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS)
+        zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS) if HAS_Z else ()
         for r in tl.static_range(STEPS):
             t = t0 + (STEPS - 1 - r)
-            delta, dy = _delta(dts[STEPS - 1 - r], bias, t, last), dys[STEPS - 1 - r].to(tl.float32)
+            delta, dy = _delta(dts[STEPS - 1 - r], bias, t, count), dys[STEPS - 1 - r].to(tl.float32)
             if HAS_Z:
                 z = zs[STEPS - 1 - r].to(tl.float32)
                 dy *= z * _sigmoid(z)
-            c_row = _row(bc_base + N, t, last, offs_n, N)
-            shift = _border(seq_base, t, last, HAS_SEQ)
+            c_row = _row(bc_base + N, t, count, offs_n, N)
+            shift = _border(seq_base, first, t, count, HAS_SEQ)
             grad = _decay(delta, a2, shift, HAS_SEQ) * (grad + c_row[:, None] * dy[None, :])
             total += delta - shift
     place = batch * n_chunks + chunk
@@ -237,6 +317,7 @@ def _scan_bwd_kernel(
     L, E, chunk_len, n_chunks, n_saves, x_batch, x_row, dt_batch, dt_row, z_batch, z_row, dout_batch, dout_row,
     N: tl.constexpr, BLOCK_E: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_INTO: tl.constexpr,
+    SUMS: tl.constexpr,
 ):  # fmt: skip
     """All gradients of a chunk, newest token first.
 
@@ -244,73 +325,81 @@ def _scan_bwd_kernel(
     dB and dC leave as sums over this program's channels, the gradients of A, D and the bias as sums over its tokens.
     """
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    first = chunk * chunk_len
+    count = tl.minimum(chunk_len, L - first)
+    token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = offs_e < E
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
     skip = tl.load(d_ptr + offs_e, mask=mask_e, other=0.0) if HAS_D else 0.0
-    x_base, dt_base = x_ptr + batch * x_batch, dt_ptr + batch * dt_batch
-    z_base, dout_base = z_ptr + batch * z_batch, dout_ptr + batch * dout_batch
-    out = batch * L * E + offs_e
-    bc_base, seq_base = bc_ptr + batch * L * 2 * N, seq_ptr + batch * L
-    part_base = part_ptr + (batch * L * tl.num_programs(0) + tl.program_id(0)) * 2 * N
+    x_base, dt_base = x_ptr + batch * x_batch + first.to(tl.int64) * x_row, dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row
+    z_base, dout_base = z_ptr + batch * z_batch + first.to(tl.int64) * z_row, dout_ptr + batch * dout_batch + first.to(tl.int64) * dout_row
+    out = token * E + offs_e
+    bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
+    part_base = part_ptr + (token * tl.num_programs(0) + tl.program_id(0)) * 2 * N
     part_row = tl.num_programs(0) * 2 * N
-    first = chunk * chunk_len
-    last = tl.minimum(first + chunk_len, L)
     grad = tl.zeros((N, BLOCK_E), tl.float32)
     if HAS_INTO:
         grad = tl.load(into_ptr + (batch * n_chunks + chunk) * N * E + tile, mask=mask_e[None, :], other=0.0)
     da = tl.zeros((N, BLOCK_E), tl.float32)
     dskip, dbias = tl.zeros((BLOCK_E,), tl.float32), tl.zeros((BLOCK_E,), tl.float32)
-    groups = tl.cdiv(last - first, SAVE)
-    for i in range(groups):
-        t0 = first + (groups - 1 - i) * SAVE
-        xs, dts = _rows(x_base, x_row, t0, last, offs_e, E, SAVE), _rows(dt_base, dt_row, t0, last, offs_e, E, SAVE)
-        douts = _rows(dout_base, dout_row, t0, last, offs_e, E, SAVE)
-        zs = _rows(z_base, z_row, t0, last, offs_e, E, SAVE) if HAS_Z else ()
-        save_tile = save_ptr + (batch * n_saves + t0 // SAVE) * N * E + tile
-        for block in tl.static_range(SAVE // STEPS):
-            state = tl.load(save_tile, mask=mask_e[None, :], other=0.0)
-            olds = ()  # what is left of the state before each kept step
-            for s in tl.static_range(SAVE - block * STEPS):
-                t = t0 + s
-                delta = _delta(dts[s], bias, t, last)
-                b_row = _row(bc_base, t, last, offs_n, N)
-                old = _decay(delta, a2, _border(seq_base, t, last, HAS_SEQ), HAS_SEQ) * state
-                state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row[:, None]
-                if s >= SAVE - (block + 1) * STEPS:
-                    olds = olds + (old,)
-            for r in tl.static_range(STEPS):
-                t = t0 + (SAVE - 1 - block * STEPS - r)
-                x, raw = xs[SAVE - 1 - block * STEPS - r].to(tl.float32), dts[SAVE - 1 - block * STEPS - r]
-                delta = _delta(raw, bias, t, last)
-                u, dy = delta * x, douts[SAVE - 1 - block * STEPS - r].to(tl.float32)
-                b_row, c_row = _row(bc_base, t, last, offs_n, N), _row(bc_base + N, t, last, offs_n, N)
-                old = olds[STEPS - 1 - r]
-                state = old + u[None, :] * b_row[:, None]
-                if HAS_Z:
-                    z = zs[SAVE - 1 - block * STEPS - r].to(tl.float32)
-                    gate = _sigmoid(z)
-                    y = tl.sum(state * c_row[:, None], 0) + skip * x
-                    dz = dy * y * gate * (1.0 + z * (1.0 - gate))
-                    tl.store(dz_ptr + out + t.to(tl.int64) * E, dz, mask=_if(t < last, offs_e, E))
-                    dy *= z * gate
-                grad += c_row[:, None] * dy[None, :]
-                part = part_base + t.to(tl.int64) * part_row + offs_n
-                tl.store(part, tl.sum(grad * u[None, :], 1), mask=_if(t < last, offs_n, N))
-                tl.store(part + N, tl.sum(state * dy[None, :], 1), mask=_if(t < last, offs_n, N))
-                du = tl.sum(grad * b_row[:, None], 0)
-                through = grad * old
-                da += delta[None, :] * through
-                ddelta = tl.sum(a2 * through, 0) * LN2 + x * du
-                # the derivative of softplus: 1 - exp(-delta) loses digits for small delta, hence from dt itself
-                ddt = tl.where(t < last, ddelta * _sigmoid(raw.to(tl.float32) + bias), 0.0)
-                tl.store(ddt_ptr + out + t.to(tl.int64) * E, ddt, mask=_if(t < last, offs_e, E))
-                tl.store(dx_ptr + out + t.to(tl.int64) * E, delta * du + skip * dy, mask=_if(t < last, offs_e, E))
-                dbias += ddt
-                dskip += dy * x
-                grad *= _decay(delta, a2, _border(seq_base, t, last, HAS_SEQ), HAS_SEQ)
+    blocks = tl.cdiv(count, STEPS)
+    for i in range(blocks):
+        t0 = (blocks - 1 - i) * STEPS
+        saved = t0 // SAVE
+        state = tl.load(save_ptr + (batch * n_saves + first // SAVE + saved) * N * E + tile, mask=mask_e[None, :], other=0.0)
+        xs, dts = _rows(x_base, x_row, t0, count, offs_e, E, STEPS), _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS)
+        douts = _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS)
+        zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS) if HAS_Z else ()
+        for r0 in range(saved * SAVE, t0, STEPS):
+            replay_xs = _rows(x_base, x_row, r0, count, offs_e, E, STEPS)
+            replay_dts = _rows(dt_base, dt_row, r0, count, offs_e, E, STEPS)
+            for s in tl.static_range(STEPS):
+                t = r0 + s
+                delta, b_row = _delta(replay_dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N)
+                step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row[:, None]
+                state = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state + step
+        olds = ()  # what is left of the state before each step
+        for s in tl.static_range(STEPS):
+            t = t0 + s
+            delta, b_row = _delta(dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N)
+            old = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state
+            state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row[:, None]
+            olds = olds + (old,)
+        zero = _zero(a_ptr, L)
+        for r in tl.static_range(STEPS):
+            t = t0 + (STEPS - 1 - r)
+            x, raw = xs[STEPS - 1 - r].to(tl.float32), dts[STEPS - 1 - r]
+            delta = _delta(raw, bias, t, count) + zero
+            u, dy = delta * x, douts[STEPS - 1 - r].to(tl.float32)
+            b_row, c_row = _row(bc_base, t, count, offs_n, N), _row(bc_base + N, t, count, offs_n, N)
+            old = olds[STEPS - 1 - r]
+            state = old + u[None, :] * b_row[:, None]
+            if HAS_Z:
+                z = zs[STEPS - 1 - r].to(tl.float32)
+                gate = _sigmoid(z)
+                y = tl.sum(state * c_row[:, None], 0) + skip * x
+                dz = dy * y * gate * (1.0 + z * (1.0 - gate))
+                tl.store(dz_ptr + out + t * E, dz, mask=_if(t < count, offs_e, E))
+                dy *= z * gate
+            grad += c_row[:, None] * dy[None, :]
+            part = part_base + t * part_row
+            _store_channel_sums(
+                part, grad * u[None, :], state * dy[None, :], offs_n, t < count, N, BLOCK_E, SUMS
+            )
+            du = tl.sum(grad * b_row[:, None], 0)
+            through = grad * old
+            da += delta[None, :] * through
+            ddelta = tl.sum(a2 * through, 0) * LN2 + x * du
+            # the derivative of softplus: 1 - exp(-delta) loses digits for small delta, hence from dt itself
+            ddt = tl.where(t < count, ddelta * _sigmoid(raw.to(tl.float32) + bias), 0.0)
+            tl.store(ddt_ptr + out + t * E, ddt, mask=_if(t < count, offs_e, E))
+            tl.store(dx_ptr + out + t * E, delta * du + skip * dy, mask=_if(t < count, offs_e, E))
+            dbias += ddt
+            dskip += dy * x
+            grad *= _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ)
     if chunk == 0:
         tl.store(dstart_ptr + batch * N * E + tile, grad, mask=mask_e[None, :])
     param = dparam_ptr + (batch * n_chunks + chunk) * (N + 2) * E
@@ -430,7 +519,8 @@ class SelectiveScan(torch.autograd.Function):
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into, dx, ddt, dx if z is None else dz, part, dstart, dparam,
             length, channels, chunk_len, n_chunks, saves.shape[1],
             *_strides(x), *_strides(dt), *_strides(z), *_strides(dout),
-            STEPS=BWD_STEPS, SAVE=SAVE_EVERY, HAS_D=D is not None, HAS_INTO=into is not None, **shape, **flags,
+            STEPS=BWD_STEPS, SAVE=SAVE_EVERY, HAS_D=D is not None, HAS_INTO=into is not None, SUMS=_sums(x, n_state),
+            **shape, **flags,
         )  # fmt: skip
         db, dc = (torch.empty(batch, length, n_state, dtype=d, device=x.device) for d in ctx.dtypes[1:])
         _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, grid[0], N=n_state, ROWS=16)
@@ -441,6 +531,13 @@ class SelectiveScan(torch.autograd.Function):
             None if dt_bias is None else dparam[n_state + 1].to(dt_bias.dtype),
             dstart if ctx.has_start else None, None, None,
         )  # fmt: skip
+
+
+def _sums(x: Tensor, n_state: int) -> int:
+    """How to sum over channels: 1 the matrix unit in tf32, 2 the same in two terms, 0 plain (other sizes, no GPU)."""
+    if n_state != 16 or x.device.type != "cuda":
+        return 0
+    return 2 if x.dtype == torch.float32 else 1
 
 
 def _chunk_buffers(x: Tensor, n_chunks: int, n_state: int) -> tuple[Tensor, Tensor, Tensor]:
