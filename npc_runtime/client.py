@@ -82,6 +82,8 @@ class Connection(Verbs):
         dealer.maxmsgsize = MAX_EVENT_BYTES
         if curve is not None:
             dealer.curve_serverkey, dealer.curve_publickey, dealer.curve_secretkey = (part.encode() for part in curve)
+        elif not key:
+            raise errors.WrongKey("a key is needed: the ready line of the daemon tells it")
         else:
             dealer.plain_username, dealer.plain_password = USER.encode(), key.encode()
         self._monitor = dealer.get_monitor_socket(_ENDS | _FAILURES)
@@ -238,9 +240,10 @@ class Connection(Verbs):
         now, silence = time.monotonic(), self._heartbeat_s
         if not silence:
             return
-        if now - self._heard_at > 3 * silence:
-            self._lose(errors.ConnectionLost(f"the daemon was silent for {now - self._heard_at:.0f} s"))
-        elif now - max(self._heard_at, self._asked_at) > silence:
+        asked = self._asked_at > self._heard_at
+        if asked and now - self._asked_at > 2 * silence:
+            self._lose(errors.ConnectionLost(f"the daemon was silent for {now - self._heard_at:.1f} s"))
+        elif not asked and now - self._heard_at > silence:
             self._asked_at = now
             self.ping()
 

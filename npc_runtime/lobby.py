@@ -94,9 +94,10 @@ class Lobby:
         if not silence:
             return
         for peer in self.peers.values():
-            if now - peer.heard_at > 3 * silence:
-                peer.lost = peer.lost or f"nothing was heard of it for {now - peer.heard_at:.0f} s"
-            elif now - max(peer.heard_at, peer.pinged_at) > silence:
+            asked = peer.pinged_at > peer.heard_at
+            if asked and now - peer.pinged_at > 2 * silence:
+                peer.lost = peer.lost or f"nothing was heard of it for {now - peer.heard_at:.1f} s"
+            elif not asked and now - peer.heard_at > silence:
                 self._probe(peer, now)
 
     def _probe(self, peer: Peer, now: float) -> None:

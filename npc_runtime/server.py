@@ -52,6 +52,7 @@ class Server:
         self._stops = 0
         self._deadline: float | None = None
         self._chores_at = 0.0
+        self._chores_every = min(CHORES_S, self.config.heartbeat_s / 4 or CHORES_S)
         self._verbs: dict[type[wire.Request], Callable[[Peer, Any], None]] = {
             wire.Hello: self._hello_again,
             wire.Ping: lambda peer, request: peer.emit(wire.Event(request.id, "ok")),
@@ -119,7 +120,7 @@ class Server:
         self._woken.close()
 
     def _poll(self, wait: float | None) -> None:
-        seconds = CHORES_S if wait is None else min(wait, CHORES_S)
+        seconds = self._chores_every if wait is None else min(wait, self._chores_every)
         if self.lobby.behind:
             seconds = min(seconds, BACKLOG_POLL_S)
         ready = dict(self._poller.poll(math.ceil(seconds * 1000)))
@@ -161,7 +162,7 @@ class Server:
 
     def _chores(self) -> None:
         now = time.monotonic()
-        if now - self._chores_at < min(CHORES_S, self.config.heartbeat_s / 4 or CHORES_S):
+        if now - self._chores_at < self._chores_every:
             return
         self._chores_at = now
         self.lobby.beat(now)
