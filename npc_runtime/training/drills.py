@@ -17,7 +17,7 @@ from npc_runtime.training.vary import Renamer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from npc_runtime.training.cards import Cards, PlayerCard
+    from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard
     from npc_runtime.training.corpus import Scene
     from npc_runtime.training.threads import Step
 
@@ -150,7 +150,7 @@ class Drills:
         )
 
     def _add_fact(self, plan: _Plan, rng: random.Random, shape: Shape) -> None:
-        deck = self._core if rng.random() < 0.35 else self.cards.player
+        deck = self._core if self._core and rng.random() < 0.35 else self.cards.player
         card = rng.choice(deck)
         fact = threads.Facts(card, rng, self.unseen)
         kin = threads.near(card.kind)
@@ -175,29 +175,36 @@ class Drills:
         return "" if say.startswith("E: ") else " " + say[0].upper() + say[1:]
 
     def _add_questions(self, plan: _Plan, rng: random.Random) -> None:
+        """Things never told, facts and wants of the header, secrets, and questions about who the character is."""
         for _ in range(rng.choice((0, 1, 1, 2))):
-            card = rng.choice(self.cards.player if rng.random() < 0.6 else self._core)
-            step = threads.never_told(card, rng)
-            if step and not threads.near(card.kind) & plan.used and not (plan.scenes and "identity" in card.tags):
-                plan.used |= threads.near(card.kind)
-                plan.threads.append([step])
-        for _ in range(rng.choice((0, 0, 1, 2, 3))):
-            fact, steps = threads.persona_fact(rng.choice(self._facts), rng, plan.pronoun, self.unseen)
-            plan.known.append(fact)
-            plan.threads.append(steps)
-        if rng.random() < 0.25:
+            deck = self.cards.player if rng.random() < 0.6 or not self._core else self._core
+            self._add_never_told(plan, rng.choice(deck), rng)
+        for _ in range(rng.choice((0, 0, 1, 2, 3)) if self._facts else 0):
+            self._add_known(plan, rng.choice(self._facts), rng)
+        if self._wants and rng.random() < 0.25:
             plan.wants, steps = threads.persona_fact(rng.choice(self._wants), rng, plan.pronoun, self.unseen)
             plan.threads.append(steps)
-        if rng.random() < 0.25 and self._secrets:
-            fact, steps = threads.persona_fact(rng.choice(self._secrets), rng, plan.pronoun, self.unseen)
-            plan.known.append(fact)
-            plan.threads.append(steps)
+        if self._secrets and rng.random() < 0.25:
+            self._add_known(plan, rng.choice(self._secrets), rng)
         rng.shuffle(plan.known)
         asked = replace(plan.persona, wants=plan.wants)
-        singles = [threads.identity(rng.choice(self.cards.identity), asked, rng) for _ in range(rng.choice((0, 1, 1, 2)))]
-        if rng.random() < 0.3:
+        identity = self.cards.identity
+        count = rng.choice((0, 1, 1, 2)) if identity else 0
+        singles = [threads.identity(rng.choice(identity), asked, rng) for _ in range(count)]
+        if self._facts and rng.random() < 0.3:
             singles.append(threads.ignorance(rng.choice(self._facts), rng))
         plan.threads += [[step] for step in singles if step]
+
+    def _add_never_told(self, plan: _Plan, card: PlayerCard, rng: random.Random) -> None:
+        step, kin = threads.never_told(card, rng), threads.near(card.kind)
+        if step and not kin & plan.used and not (plan.scenes and "identity" in card.tags):
+            plan.used |= kin
+            plan.threads.append([step])
+
+    def _add_known(self, plan: _Plan, card: PersonaCard, rng: random.Random) -> None:
+        fact, steps = threads.persona_fact(card, rng, plan.pronoun, self.unseen)
+        plan.known.append(fact)
+        plan.threads.append(steps)
 
     def _add_filler(self, plan: _Plan, rng: random.Random, count: int, known: str = "") -> None:
         """`count` exchanges of filler, from this character's scenes, other scenes, and small talk."""

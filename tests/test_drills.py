@@ -1,0 +1,136 @@
+"""Drills: what is asked was told, the latest holds, slots agree, and held-out cards stay out."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from npc_runtime.persona import Persona
+from npc_runtime.training import threads
+from npc_runtime.training.cards import CORE, Cards, PersonaCard, PlayerCard, SmalltalkCard, read_cards
+from npc_runtime.training.corpus import CorpusError, Line, Scene, held_out
+from npc_runtime.training.drills import Drills, Shape, exchanges, temperament
+from npc_runtime.training.values import Values, number, person, place
+
+NAME = PlayerCard(
+    "name", ("identity",), ("I'm {person}.",), ("Hello, {person}.",), ("Who am I?",), ("You're {person}.",),
+    ("You never said.",), ("No, {person2}.",), ("{person2}, then.",), ("Mind the step, {person}.",),
+)  # fmt: skip
+DEBT = PlayerCard("debt", ("money",), ("I owe {person} {number} coins.", "I owe {person}."), ("Oh.",),
+                  ("What do I owe?",), ("{number}, to {person}.", "You owe {person}."), ("I don't know.",))  # fmt: skip
+CAT = PersonaCard("{their} cat is called {person}", ("family",), ("Your cat?",), ("{person}.",))
+SECRET = PersonaCard("killed {person}", ("secret",), ("Who was it?",), ("Me.",), ("Not a word from me.",))
+TALK = SmalltalkCard(("hello",), ("happy",), (("gruff", ("Hm.",)), ("kind", ("Welcome.",))))
+CARDS = Cards((CAT, SECRET), (PersonaCard("name: {name}", (), ("Your name?",), ("{name}.",)),), (NAME, DEBT), (TALK,))
+SCENES = [
+    Scene(
+        Persona(f"Ann {i}", "cook", ("gruff",)),
+        (Line("player", "A question"), Line("npc", f"An answer {i}", "wary")),
+        "s",
+        typed=True,
+    )
+    for i in range(3)
+]
+
+
+def rng(seed: int = 1) -> random.Random:
+    return random.Random(seed)
+
+
+def test_slots_are_filled_the_same_with_articles_and_capitals() -> None:
+    values = Values(rng(), fixed={"item": "old axe", "food": "figs"})
+    assert values.fill("A {item} and a {item}.") == "An old axe and an old axe."
+    assert values.fill("{food}. I like {food}.") == "Figs. I like figs."
+    assert values["person"] == values["person"] != values["person2"]
+    with pytest.raises(KeyError, match="slot `colour` is none of"):
+        values.fill("{colour}")
+
+
+def test_invented_names_are_many_and_parted_from_those_of_tests() -> None:
+    drawn = rng()
+    names = {person(drawn) for _ in range(2000)}
+    assert len(names) > 1200
+    assert all(name[0].isupper() for name in names)
+    assert len({place(drawn) for _ in range(500)}) > 250
+    assert all(number(drawn) not in ("0", "1", "one") for _ in range(300))
+    assert not any(held_out(Values(rng(i))["person"]) for i in range(100))
+    assert all(held_out(Values(rng(i), unseen=True)["person"]) for i in range(30))
+
+
+def test_an_answer_never_holds_what_was_not_told() -> None:
+    for seed in range(60):
+        fact = threads.Facts(DEBT, rng(seed))
+        told = fact.tell()[0].text
+        question, answer = fact.ask()
+        assert question.who == "player"
+        for value in re.findall(r"\d+|[A-Z]\w+", answer.text.removeprefix("You ")):
+            assert value.lower() in told.lower()
+        assert fact.told().facts
+
+
+def test_the_latest_correction_holds() -> None:
+    fact = threads.Facts(NAME, rng())
+    first = fact.told().facts[0]
+    step = fact.correct()
+    assert step is not None
+    second = fact.told().facts[0]
+    assert second != first
+    assert second.lower() in step[0].text.lower()
+    assert second in fact.ask()[1].text
+
+
+def test_never_told_is_answered_by_ignorance_and_secrets_by_guards() -> None:
+    step = threads.never_told(NAME, rng())
+    assert step is not None
+    assert step[1].text == "You never said."
+    fact, steps = threads.persona_fact(SECRET, rng(), {"they": "she", "them": "her", "their": "her"})
+    assert fact.startswith("killed ")
+    assert {line.text for s in steps for line in s if line.who == "npc"} == {"Not a word from me."}
+
+
+def test_conversations_are_a_function_of_the_seed_and_tell_before_they_ask() -> None:
+    drills = Drills(CARDS, SCENES)
+    for seed in range(80):
+        persona, lines = drills.conversation(rng(seed), Shape(facts=2, filler=6))
+        assert drills.conversation(rng(seed), Shape(facts=2, filler=6)) == (persona, lines)
+        texts = [line.text for line in lines]
+        for at, text in enumerate(texts):
+            if text.startswith("You're "):
+                name = text.removeprefix("You're ").removesuffix(".")
+                heard = " ".join(texts[:at]).lower()
+                assert f"i'm {name.lower()}" in heard or f"no, {name.lower()}" in heard
+
+
+def test_the_filler_between_telling_and_asking_is_as_long_as_asked() -> None:
+    drills = Drills(CARDS, SCENES)
+    for gap in (0, 5, 40):
+        probe = drills.recall(rng(gap), NAME, gap)
+        assert sum(line.who == "npc" for line in probe.lines) == gap + 1
+        assert probe.lines[-1].text.rstrip("?").lower().endswith("who am i")
+        assert probe.facts[0].lower() in probe.lines[0].text.lower()
+
+
+def test_exchanges_end_with_an_answer_and_temperament_follows_traits() -> None:
+    lines = [Line("event", "e"), Line("player", "p"), Line("npc", "a"), Line("npc", "b"), Line("player", "c")]
+    assert [len(step) for step in exchanges(lines)] == [3, 1]
+    assert temperament(Persona("X", "y", ("shrewd", "cunning"))) == "sly"
+    assert temperament(Persona("X", "y")) == temperament(Persona("X", "z"))
+
+
+def test_cards_are_read_split_and_refused(tmp_path: Path) -> None:
+    card = {"kind": "x", "tags": [], "tell": ["t"], "ack": ["a"], "ask": ["q"], "answer": ["b"]}
+    lines = [json.dumps({**card, "tags": ["t"], "kind": f"kind {i}"}) for i in range(60)]
+    (tmp_path / "player-a.jsonl").write_text("\n".join(lines), "utf-8")
+    cards = read_cards(tmp_path)
+    assert {"name", "event_gift"} <= {card.kind for card in cards.player}
+    seen, unseen = cards.split(6)
+    assert unseen.player
+    assert {c.kind for c in seen.player}.isdisjoint({c.kind for c in unseen.player})
+    assert {c.kind for c in cards.player} & CORE <= {c.kind for c in seen.player}
+    (tmp_path / "player-b.jsonl").write_text('{"kind": "y"}', "utf-8")
+    with pytest.raises(CorpusError, match=r"`player-b.jsonl` line 1: expected a card"):
+        read_cards(tmp_path)
