@@ -237,6 +237,27 @@ def test_forged_metadata_is_refused_by_field(edit: Callable[[dict[str, str]], An
         decode(resigned(good, edit), SPEC, HASH)
 
 
+def test_no_forged_byte_of_the_header_breaks_the_reader() -> None:
+    """With a digest that fits, a changed header is refused or read; nothing else comes out of it."""
+    good = encode([make_record()], "small", HASH)
+    at = good.index(b'"digest":"') + len(b'"digest":"')
+    end = 8 + int.from_bytes(good[:8], "little")
+    refused = accepted = 0
+    for place in (*range(8), *range(at + 64, end)):
+        for flip in (0x01, 0x02, 0x10, 0x80, 0xFF):
+            bad = bytearray(good)
+            bad[place] ^= flip
+            bad[at : at + 64] = b"0" * 64
+            bad[at : at + 64] = hashlib.sha256(bad).hexdigest().encode()
+            try:
+                decode(bytes(bad), SPEC, HASH)
+                accepted += 1
+            except (SaveError, SaveMismatch):
+                refused += 1
+    assert refused > 2 * (end - at)
+    assert accepted > 100  # other letters in texts: the digest did fit
+
+
 def drop(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda header: header.pop(name)
 
