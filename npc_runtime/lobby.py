@@ -129,10 +129,12 @@ class Lobby:
         for peer in self.peers.values():
             peer.emit(event)
 
-    def fail_all(self, error: errors.NpcError) -> None:
-        """Cuts everything under way and answers whatever then is still open with an error."""
+    def cut_all(self) -> None:
+        """Cuts everything under way: what was said in part is answered as far as it went."""
         for peer in self.peers.values():
-            try:
-                peer.session.cancel_all()
-            finally:
-                peer.fail_open(error)
+            peer.session.cancel_all()
+
+    def fail_all(self, error: errors.NpcError) -> None:
+        """Answers every open request with an error."""
+        for peer in self.peers.values():
+            peer.fail_open(error)

@@ -39,10 +39,15 @@ class Peer:
         """True while messages are held back."""
         return bool(self._backlog)
 
+    def answer(self, event: wire.Event) -> None:
+        """Sends an event of an open request, which is over with its last one; a request that is over gets no more."""
+        if event.id in self.open:
+            if event.last:
+                self.open.discard(event.id)
+            self.emit(event)
+
     def emit(self, event: wire.Event) -> None:
-        """Sends an answer; the request is over with its last one."""
-        if event.last:
-            self.open.discard(event.id)
+        """Sends an event."""
         try:
             frame = wire.encode(event)
         except Exception as error:  # a field that msgpack cannot hold is a defect of ours, not of the Peer
@@ -53,7 +58,7 @@ class Peer:
     def fail_open(self, error: errors.NpcError) -> None:
         """Answers every open request with an error."""
         for id in sorted(self.open):
-            self.emit(wire.error_event(id, error))
+            self.answer(wire.error_event(id, error))
 
     def _send(self, frame: bytes) -> None:
         if self.lost:

@@ -132,9 +132,8 @@ class Worker(Verbs):
         try:
             return stage.tick()
         except Exception as error:
-            defect = _defect(error)
+            self._fail_open(_defect(error))
             session.cancel_all()
-            self._fail_open(defect)
             return None
 
     def _fail_open(self, error: errors.NpcError) -> None:

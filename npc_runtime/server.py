@@ -151,14 +151,15 @@ class Server:
             return self.stage.tick()
         except Exception as error:  # a defect of ours: whoever waits is told, and the daemon lives on
             _report(error)
-            self._fail_all(errors.NpcError(f"the daemon's Tick failed: {error!r:.200}"))
+            self.lobby.fail_all(errors.NpcError(f"the daemon's Tick failed: {error!r:.200}"))
+            self._cut_all()
             return BACKLOG_POLL_S
 
-    def _fail_all(self, error: errors.NpcError) -> None:
+    def _cut_all(self) -> None:
         try:
-            self.lobby.fail_all(error)
-        except Exception as another:
-            _report(another)
+            self.lobby.cut_all()
+        except Exception as error:
+            _report(error)
 
     def _chores(self) -> None:
         now = time.monotonic()
@@ -183,7 +184,8 @@ class Server:
             self.lobby.tell(wire.Event(0, "bye", {"reason": "shutting_down", "grace_ms": grace}))
         if self.lobby.waiting and now < self._deadline and self._stops == 1:
             return False
-        self._fail_all(errors.ShuttingDown("the daemon ended before the request was answered"))
+        self._cut_all()
+        self.lobby.fail_all(errors.ShuttingDown("the daemon ended before the request was answered"))
         self.lobby.sweep()
         return True
 
@@ -210,6 +212,7 @@ class Server:
     def _answer(self, address: bytes, event: wire.Event) -> None:
         peer = self.lobby.peers.get(address)
         if peer is not None:
+            peer.open.discard(event.id)
             peer.emit(event)
             return
         try:
@@ -245,7 +248,7 @@ class Server:
         if len(peer.open) >= self.config.max_queued + _MORE_OPEN:
             raise errors.QueueFull(f"{len(peer.open)} requests are open already")
         peer.open.add(request.id)
-        peer.session.handle(request, peer.emit)
+        peer.session.handle(request, peer.answer)
 
     def _hello_again(self, peer: Peer, request: wire.Hello) -> None:
         raise errors.BadInput("`hello` was said already; open another connection for another Session")

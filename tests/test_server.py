@@ -399,18 +399,21 @@ def test_a_defect_in_one_request_is_answered_and_reported(daemon: Daemon, capfd:
 
 
 def test_a_defect_in_a_tick_leaves_nobody_waiting(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    tick, broken = daemon.stage.tick, []
+    tick, armed = daemon.stage.tick, [False]
 
     def once() -> float | None:
-        if daemon.stage.scheduler.active and not broken:
-            broken.append(1)
+        if armed[0] and daemon.stage.scheduler.active:
+            armed[0] = False
             raise RuntimeError("out of order")
         return tick()
 
     monkeypatch.setattr(daemon.stage, "tick", once)
     with Raw(daemon) as raw:
         raw.spawn()
-        assert raw.ask("say", npc="marta", text="hello", max_tokens=500)["ev"] in ("error", "done")
+        armed[0] = True
+        failed = raw.ask("say", npc="marta", text="hello", pace=1)
+        assert failed["code"] == "internal"
+        assert "out of order" in failed["text"]
         assert raw.ask("say", npc="marta", text="hello", stream=False)["finish"] == "end"
 
 
