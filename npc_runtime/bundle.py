@@ -115,6 +115,8 @@ class Bundle:
             raise BundleError(
                 f"`{self.tokenizer_path}` has {tokenizer.vocab_size} tokens, the model only {self.config.vocab_size}"
             )
+        # Rows that pad an embedding stand for no text; SentencePiece would even fail to decode them.
+        tokenizer.special |= frozenset(range(tokenizer.vocab_size, self.config.vocab_size))
         return tokenizer
 
     @cached_property
@@ -266,12 +268,12 @@ def write_bundle(
         beside.mkdir(parents=True)
         _write_weights(beside / WEIGHTS, _stored(config, tensors, bits, block))
         shutil.copyfile(tokenizer, beside / described["tokenizer"])
-        (beside / CARD).write_text(card, "utf-8")
+        (beside / CARD).write_bytes(card.encode())  # no line ends of the system's own: the hash is everywhere the same
         named = (WEIGHTS, described["tokenizer"], CARD)
         described["files"] = {
             item: {"sha256": _hash_file(beside / item), "bytes": (beside / item).stat().st_size} for item in named
         }
-        (beside / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n", "utf-8")
+        (beside / DESCRIPTION).write_bytes(json.dumps(described, indent=2).encode() + b"\n")
         Bundle.load(beside)
         _put_in_place(beside, target)
     except OSError as error:

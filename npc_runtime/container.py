@@ -33,7 +33,7 @@ ALIGN = 64
 MAX_DIMS = 8
 
 
-class ContainerFault(ValueError):  # noqa: N818 - what is wrong, in the words of the format; never seen by callers
+class ContainerFault(ValueError):
     """The bytes are not the container they claim to be; callers name the file and raise their own error."""
 
 

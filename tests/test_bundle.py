@@ -298,6 +298,13 @@ def test_a_vocabulary_larger_than_the_model_is_refused(make: Any) -> None:
         _ = bundle.tokenizer
 
 
+def test_padding_rows_are_never_spoken(make: Any) -> None:
+    config = ModelConfig(d_model=16, n_layer=1, vocab_size=310)
+    tokenizer = make(config=config, tensors=weights(config)).tokenizer
+    assert tokenizer.vocab_size <= 300
+    assert set(range(tokenizer.vocab_size, 310)) < tokenizer.special
+
+
 @pytest.mark.parametrize("fault", ["missing", "extra", "shape", "nan", "bits"])
 def test_wrong_weights_are_not_written(make: Any, tmp_path: Path, fault: str) -> None:
     make()
