@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import wire
@@ -193,8 +193,9 @@ class Session:
         self.submit(turn)
 
     def _base_sampling(self, persona: Persona) -> Sampling:
-        """The persona's way of speaking; where it says nothing of it, the Bundle's."""
-        return persona.sampling if persona.sampling != Sampling() else self.cast.bundle.sampling
+        """The persona's way of speaking; what it leaves at the default is the Bundle's."""
+        own = {field.name: getattr(persona.sampling, field.name) for field in fields(Sampling)}
+        return replace(self.cast.bundle.sampling, **{k: v for k, v in own.items() if v != getattr(Sampling(), k)})
 
     def _observe(self, request: wire.Observe, emit: Callable[[wire.Event], None]) -> None:
         if not request.npcs or len(set(request.npcs)) < len(request.npcs):
