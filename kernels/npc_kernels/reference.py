@@ -80,3 +80,17 @@ def _last_inputs(line: Tensor, document: Tensor | None, taps: int) -> Tensor:
     if document is None:
         return last.clone()
     return last * (document[:, document.shape[1] - (taps - 1) :] == document[:, -1:])[..., None]
+
+
+def add_rms_norm_ref(branch: Tensor | None, residual: Tensor, weight: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """Add and normalise; arguments and results as `add_rms_norm`, the norm in the residual's dtype."""
+    if branch is not None:
+        residual = residual + branch
+    scale = torch.rsqrt(residual.square().mean(-1, keepdim=True) + eps)
+    return residual * scale * weight, residual
+
+
+def linear_cross_entropy_ref(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of the cross-entropies; arguments and result as `linear_cross_entropy`."""
+    losses = F.cross_entropy((hidden @ weight.to(hidden.dtype).t()).float(), targets, reduction="none")
+    return (losses * weights.float()).sum()
