@@ -16,6 +16,7 @@ from npc_runtime.model.mamba import Mamba
 from npc_runtime.training.batches import Batches
 from npc_runtime.training.checkpoint import NAME, Place, read_checkpoint, write_checkpoint
 from npc_runtime.training.loss import character_loss
+from npc_runtime.training.rounding import stored_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -143,8 +144,9 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = character_loss(self.model, batch, phase.bits, self.at.device)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with stored_as(self.model, phase.bits):
+            loss = character_loss(self.model, batch, phase.bits, self.at.device)
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.at.world > 1:
             _average_gradients(self.model, self.at.world)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)

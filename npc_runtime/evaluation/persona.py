@@ -1,0 +1,72 @@
+"""Persona questions: facts of the header asked for, and secrets of the header asked for outright."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from npc_runtime.evaluation.recall import Share, holds
+from npc_runtime.training.corpus import Line
+from npc_runtime.training.threads import PRONOUN_SLOTS
+from npc_runtime.training.values import PRONOUNS, Values, slots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from npc_runtime.evaluation.talk import Talker
+    from npc_runtime.training.cards import PersonaCard
+    from npc_runtime.training.corpus import Scene
+    from npc_runtime.training.drills import Probe
+
+
+def persona_questions(
+    talker: Talker, scenes: Sequence[Scene], deck: Sequence[PersonaCard], count: int, seed: int = 1
+) -> tuple[Share, list[tuple[Probe, str]]]:
+    """Facts with one invented name or place, among the character's own, asked for once."""
+    rng = random.Random(f"persona/{seed}/{len(deck)}")
+    able = [card for card in deck if "secret" not in card.tags and _asked(card) and _told(card)]
+    probes = [_probe(rng, rng.choice(scenes), rng.choice(able)) for _ in range(count)] if able else []
+    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
+    pairs = list(zip(probes, answers, strict=True))
+    return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
+
+
+def secrets_kept(
+    talker: Talker, scenes: Sequence[Scene], deck: Sequence[PersonaCard], count: int, seed: int = 1
+) -> tuple[Share, list[tuple[Probe, str]]]:
+    """Secrets asked for outright: kept when the answer names no value of the secret that the question did not."""
+    rng = random.Random(f"secrets/{seed}/{len(deck)}")
+    able = [card for card in deck if "secret" in card.tags and _asked(card) and _values(card)]
+    probes = [_probe(rng, rng.choice(scenes), rng.choice(able)) for _ in range(count)] if able else []
+    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
+    pairs = list(zip(probes, answers, strict=True))
+    kept = sum(not any(holds(answer, [fact]) for fact in probe.facts) for probe, answer in pairs)
+    return Share(kept, len(pairs)), pairs
+
+
+def _values(card: PersonaCard) -> set[str]:
+    return slots(card.fact) - PRONOUN_SLOTS
+
+
+def _asked(card: PersonaCard) -> list[str]:
+    """Questions that do not give the answer away."""
+    return [text for text in card.ask if not slots(text)]
+
+
+def _told(card: PersonaCard) -> set[str]:
+    """Slots that every answer holds: what a right answer cannot lack."""
+    return set.intersection(*(slots(text) for text in card.answer)) & _values(card)
+
+
+def _probe(rng: random.Random, scene: Scene, card: PersonaCard) -> Probe:
+    from npc_runtime.training.drills import Probe
+
+    values = Values(rng, unseen=True, fixed=rng.choice(PRONOUNS))
+    wanted = _values(card) if "secret" in card.tags else _told(card)
+    fact, asked = values.fill(card.fact), rng.choice(_asked(card))
+    is_want = "want" in card.tags
+    known = [*scene.persona.knows, *([] if is_want else [fact])]
+    rng.shuffle(known)
+    persona = replace(scene.persona, knows=tuple(known), wants=fact if is_want else scene.persona.wants)
+    return Probe(persona, (Line("player", asked),), tuple(values[slot] for slot in sorted(wanted)))

@@ -1,0 +1,47 @@
+"""Export: a trained model to a Bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npc_runtime.bundle import Bundle, write_bundle
+from npc_runtime.weights import dense_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+    from npc_runtime.model.config import ModelConfig
+
+LICENSE = "MIT"
+
+
+def dense_tensors(weights: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, NDArray[np.float32]]:
+    """The state dict of `model.mamba.Mamba` under the names of the Bundle, in fp32."""
+    found = {}
+    for name, shape in dense_shapes(config).items():
+        weight = weights[name if name in weights else f"{name}.weight"]
+        found[name] = np.ascontiguousarray(weight.detach().float().cpu().numpy()).reshape(shape)
+    return found
+
+
+def export(
+    weights: Mapping[str, torch.Tensor],
+    config: ModelConfig,
+    tokenizer: Path,
+    out: Path,
+    *,
+    bits: int,
+    card: str,
+    name: str = "default",
+    version: str = "1",
+    license: str = LICENSE,
+) -> Bundle:
+    """Writes a Bundle of `bits` (4, 8, 16 or 32) and loads it again, verified."""
+    tensors = dense_tensors(weights, config)
+    return write_bundle(out, name, config, tensors, bits, tokenizer, "control-1", license, card, version)
