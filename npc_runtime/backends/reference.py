@@ -167,9 +167,11 @@ class ReferenceBackend:
         self.store[slot] = state.vector
 
     def prefill(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
-        """Advances every one of `slots` by the same tokens."""
+        """Advances every one of `slots` by the same tokens; a single one by the same form as a step does."""
         for slot in slots:
-            self.store[slot] = self._flat(self.model.parallel(tokens, self.memory(self.store[slot]))[1])
+            memory = self.memory(self.store[slot])
+            form = self.model.recurrent(tokens[0], memory) if len(tokens) == 1 else self.model.parallel(tokens, memory)
+            self.store[slot] = self._flat(form[1])
 
     def score(self, slot: int, tokens: Sequence[int]) -> NDArray[np.float64]:
         """Log-probabilities (len(tokens) - 1,) of tokens[1:]; the Slot stays as it was."""
