@@ -6,7 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from npc_runtime.persona import find_persona, persona_from
+from npc_runtime.errors import UnknownPersona
+from npc_runtime.persona import find_persona, is_path, persona_from
 from npc_runtime.pool import Timeline
 from npc_runtime.prompt import make_layout
 from npc_runtime.turn import Turn
@@ -62,6 +63,10 @@ class Cast:
         """The Persona of a name, a path or a table; raises PersonaError or UnknownPersona."""
         if isinstance(persona, dict):
             return persona_from(persona, "the request")
+        if self.scheduler.config.save_dir and is_path(persona):
+            raise UnknownPersona(
+                "this daemon reads no file that a client names", "Send the persona's name or its table"
+            )
         return find_persona(persona, self.folders)
 
     def is_ready(self, persona: Persona) -> bool:

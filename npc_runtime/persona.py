@@ -162,12 +162,17 @@ def load_persona(path: Path) -> Persona:
     return persona_from(table, where)
 
 
+def is_path(text: str) -> bool:
+    """Whether a text asks for a file rather than a name: it holds a separator or ends in `.toml`."""
+    return re.search(r"[/\\]|\.toml$", text) is not None
+
+
 def find_persona(name_or_path: str | Path, folders: Sequence[Path] = ()) -> Persona:
     """The Persona of a name, looked for in `folders` and then among the bundled ones, or of a path.
 
-    A text is a path when it holds a separator or ends in `.toml`; a name never leaves its folder.
+    A name never leaves its folder.
     """
-    if isinstance(name_or_path, Path) or re.search(r"[/\\]|\.toml$", name_or_path):
+    if isinstance(name_or_path, Path) or is_path(name_or_path):
         return load_persona(Path(name_or_path))
     if not _NAME.fullmatch(name_or_path):
         expected = "a persona's name must be 1 to 64 letters, digits, `-` or `_`"

@@ -113,7 +113,7 @@ class ControlLayout:
         self._tokenizer = tokenizer
         self._id = {symbol: token for symbol, token in ids.items() if token is not None}
         self.end: tuple[int, ...] = (self._id["<end>"],)
-        self.banned = frozenset(tokenizer.special - {self._id["<end>"]})
+        self.banned = (tokenizer.special | tokenizer.unspeakable) - {self._id["<end>"]}
 
     def _text(self, symbol: str, text: str) -> tuple[int, ...]:
         return (self._id[symbol], *self._tokenizer.encode(text))

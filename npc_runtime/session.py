@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import fields, replace
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from npc_runtime.persona import Persona
     from npc_runtime.scheduler import Scheduler
 
+_MAX_WORDS = 24
+_WORD = re.compile(r"[a-z]{1,24}")
 _LANES = {"player": PLAYER, "background": BACKGROUND}
 
 
@@ -304,8 +307,9 @@ def _words(
     chosen = persona.moods if moods is None else tuple(moods)
     deeds = persona.actions if actions is None else tuple(actions)
     for name, words in (("moods", chosen), ("actions", deeds)):
-        if len(words) > 32 or len(set(words)) < len(words) or not all(w.isalpha() and len(w) <= 24 for w in words):
-            raise BadInput(f"`{name}` must be at most 32 different plain words, got {list(words)!r:.120}")
+        if len(words) > _MAX_WORDS or len(set(words)) < len(words) or not all(map(_WORD.fullmatch, words)):
+            rule = f"`{name}` must be at most {_MAX_WORDS} different words of 1 to 24 letters a to z"
+            raise BadInput(f"{rule}, got {list(words)!r:.120}")
     if not chosen:
         raise BadInput("`moods` must name at least one mood")
     return chosen, deeds

@@ -20,6 +20,8 @@ class Tokenizer(Protocol):
     vocab_size: int
     special: frozenset[int]
     """Ids that are not text (control symbols, padding, unknown); never spoken."""
+    unspeakable: frozenset[int]
+    """Ids that are text but not fit to be shown: line breaks, escape and other control characters."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; never a control symbol, whatever the text says."""
@@ -49,6 +51,8 @@ class SentencePieceTokenizer:
         pieces = range(self.vocab_size)
         self.special = frozenset(i for i in pieces if self._model.IsControl(i) or self._model.IsUnknown(i))
         self._control = {self._model.IdToPiece(i): i for i in self.special}
+        hidden = ["\n", "\r", "\t", *(f"<0x{byte:02X}>" for byte in (*range(32), 127))]
+        self.unspeakable = frozenset(map(self._model.PieceToId, hidden)) - self.special
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text."""
@@ -84,6 +88,8 @@ class JsonTokenizer:
         added = self._model.get_added_tokens_decoder()
         self.special = frozenset(i for i, token in added.items() if token.special)
         self._control = {token.content: i for i, token in added.items() if token.special}
+        # Pieces of byte-level vocabularies are spelt otherwise; the plain layout ends at a line break by text.
+        self.unspeakable: frozenset[int] = frozenset()
         self._model.encode_special_tokens = True  # player text that spells a special token stays text
 
     def encode(self, text: str) -> list[int]:

@@ -44,6 +44,7 @@ class FakeTokenizer:
 
     vocab_size = VOCAB
     special = frozenset(range(FIRST_BYTE))
+    unspeakable = frozenset(FIRST_BYTE + byte for byte in (*range(32), 127))
 
     def encode(self, text: str) -> list[int]:
         return [FIRST_BYTE + byte for byte in text.encode("utf-8", "replace")]

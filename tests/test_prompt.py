@@ -111,9 +111,10 @@ def test_the_head_allows_nothing_but_its_words():
 def test_speech_bans_every_tag_but_the_end_and_an_empty_reply():
     reading = reader()
     push(reading, LAYOUT.head(Head("happy")))
-    assert reading.banned == TOKENIZER.special
+    assert reading.banned == TOKENIZER.special | TOKENIZER.unspeakable
     push(reading, TOKENIZER.encode("Yes"))
     assert TOKENIZER.special - reading.banned == set(LAYOUT.end)
+    assert set(TOKENIZER.encode("\n\x1b")) <= reading.banned
 
 
 def test_a_character_of_several_tokens_is_held_back_until_it_is_whole():

@@ -22,7 +22,9 @@ PERSONA = persona_from(TABLE, "the test")
 
 def make_stage(slots=200, **options):
     options.setdefault("pace_tokens_per_s", 0.0)
-    bundle = SimpleNamespace(name="fake", hash="f" * 64, spec=SPEC, layout="control-1", tokenizer=TOKENIZER, sampling=Sampling())
+    bundle = SimpleNamespace(
+        name="fake", hash="f" * 64, spec=SPEC, layout="control-1", tokenizer=TOKENIZER, sampling=Sampling()
+    )
     return Stage(bundle, FakeBackend(slots), "a test", Config(**options))
 
 
@@ -301,6 +303,21 @@ def test_saves_stay_inside_save_dir_when_it_is_set(tmp_path):
     assert (tmp_path / "saves" / "slot1.npcsave").is_file()
 
 
+def test_a_daemon_with_a_save_dir_reads_no_persona_by_path(tmp_path):
+    (tmp_path / "zoe.toml").write_text('name = "Zoe"\nrole = "spy"\n')
+    game = Game(make_stage(save_dir=str(tmp_path)))
+    assert game.spawn("zoe", persona=str(tmp_path / "zoe.toml")) == "unknown_persona"
+    assert Game().spawn("zoe", persona=str(tmp_path / "zoe.toml"))["name"] == "Zoe"
+
+
+def test_what_a_persona_leaves_out_of_its_sampling_is_the_bundles(game):
+    game.stage.bundle.sampling = Sampling(max_tokens=4, temperature=0.1)
+    game.spawn("terse")
+    game.spawn("wordy", persona={**TABLE, "sampling": {"max_tokens": 9}})
+    assert game.session._base_sampling(game.session.npcs["terse"].persona) == Sampling(max_tokens=4, temperature=0.1)
+    assert game.session._base_sampling(game.session.npcs["wordy"].persona) == Sampling(max_tokens=9, temperature=0.1)
+
+
 REFUSED = {
     "no such npc": (wire.Say, {"npc": "zoe", "text": "hi"}, "unknown_npc"),
     "empty text": (wire.Say, {"npc": "marta", "text": " \n\t"}, "bad_input"),
@@ -309,6 +326,7 @@ REFUSED = {
     "bad lane": (wire.Say, {"npc": "marta", "text": "hi", "lane": "fast"}, "bad_input"),
     "nan temperature": (wire.Say, {"npc": "marta", "text": "hi", "temperature": float("nan")}, "bad_input"),
     "no moods": (wire.Say, {"npc": "marta", "text": "hi", "moods": []}, "bad_input"),
+    "shouted mood": (wire.Say, {"npc": "marta", "text": "hi", "moods": ["HAPPY"]}, "bad_input"),
     "tag as mood": (wire.Say, {"npc": "marta", "text": "hi", "moods": ["<say>"]}, "bad_input"),
     "twin": (wire.Spawn, {"npc": "marta", "persona": TABLE}, "npc_exists"),
     "blank id": (wire.Spawn, {"npc": " ", "persona": TABLE}, "bad_input"),

@@ -46,6 +46,7 @@ class _Remembering:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.vocab_size, self.special = tokenizer.vocab_size, tokenizer.special
+        self.unspeakable = tokenizer.unspeakable
         self.decode, self.control = tokenizer.decode, tokenizer.control
         self.encode = lru_cache(_CACHED_TEXTS)(tokenizer.encode)
 
