@@ -35,6 +35,7 @@ CHORES_S = 1.0
 """How often, at least, heartbeats and the parent are looked at."""
 BACKLOG_POLL_S = 0.005
 LINGER_MS = 500
+HANDSHAKE_MS = 10_000
 _MORE_OPEN = 64
 """Requests a client may have open beside its queued Turns."""
 _TURNS = (wire.Spawn, wire.Say, wire.Observe, wire.Choose, wire.Restore, wire.Load, wire.Fork, wire.Rewind)
@@ -80,6 +81,7 @@ class Server:
         router = self._context.socket(zmq.ROUTER)
         router.router_mandatory = 1
         router.sndhwm = SEND_HWM
+        router.handshake_ivl = HANDSHAKE_MS
         router.maxmsgsize = self.config.max_frame_bytes + 2**20  # a little too long gets an answer, much the door
         heartbeat = math.ceil(self.config.heartbeat_s * 1000)
         if heartbeat:
