@@ -1,0 +1,195 @@
+"""Promise 3: the same answer however it was computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npc_runtime.backends.reference import ReferenceBackend, ReferenceModel
+from npc_runtime.doctor.check import Finding, check
+from npc_runtime.doctor.patient import EVENT, LINES, line
+from npc_runtime.sampling import Draw, Sampling
+from npc_runtime.weights import dense_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from npc_runtime.bundle import Bundle
+    from npc_runtime.doctor.patient import Game, Patient
+    from npc_runtime.state import State
+
+CHUNKS = (1, 7, 64)
+FORM_BOUNDS = {32: 1e-4, 16: 1e-4, 8: 0.02, 4: 0.02}
+"""By weight bits: the largest RMS ratio between States of one text read in different chunks.
+
+With 4 and 8 bits activations are rounded to 8 bits too, and a sum taken in another order may round the other way.
+"""
+REFERENCE_BOUNDS = {32: 1e-4, 16: 1e-4, 8: 0.05, 4: 0.05}
+"""By weight bits: the largest RMS difference, in nats, of a token's log-probability from the fp64 definition."""
+ROWS = (1, 2, 5, 8)
+CROWDS = (1, 2, 8)
+_STEPS = 16
+_TEXT_TOKENS = 160
+
+
+@check("chunks", 3, "Token by token, in chunks and all at once give the same State")
+def chunks(patient: Patient) -> Finding:
+    """One text read in every way; the largest difference from reading it at once."""
+    with patient.game() as game:
+        tokens = _text(game)
+        whole = _read(game, tokens, len(tokens))
+        ratios = {size: rms_ratio(whole, _read(game, tokens, size)) for size in CHUNKS}
+        bound = FORM_BOUNDS[_bits(patient, game)]
+    worst = max(ratios.values())
+    figures = {"rms_ratio": {str(size): ratio for size, ratio in ratios.items()}, "tokens": len(tokens)}
+    figure = (
+        f"{len(tokens)} tokens by {', '.join(map(str, CHUNKS))} and at once: States differ by {worst:.1e} (RMS ratio)"
+    )
+    return Finding(worst <= bound, figure, f"at most {bound:g}", figures)
+
+
+@check("batch", 3, "Alone and in a batch give the same bits")
+def batch(patient: Patient) -> Finding:
+    """Bursts of 1, 2, 5 and 8 rows with different pasts; every row against the same row alone."""
+    with patient.game() as game:
+        if not game.backend.exact_batches:
+            figure = "rows depend on their batch mates on this machine, so every Npc is stepped alone"
+            return Finding(True, figure, "bit-equal, or never batched", {"exact_batches": False})
+        rows = min(max(ROWS), game.backend.max_batch)
+        slots = game.slots(rows)
+        for row, slot in enumerate(slots):
+            game.backend.prefill([slot], game.encode(LINES[row % len(LINES)] + " " + EVENT * row))
+        starts = [game.backend.read(slot) for slot in slots]
+        alone = [_burst(game, [slot], [start])[0] for slot, start in zip(slots, starts, strict=True)]
+        sizes = [size for size in ROWS if size <= rows]
+        equal = {size: _burst(game, slots[:size], starts[:size]) == alone[:size] for size in sizes}
+    figures = {"equal": {str(size): same for size, same in equal.items()}, "exact_batches": True}
+    figure = f"{sum(equal.values())} of {len(equal)} batch sizes ({', '.join(map(str, sizes))}) bit-equal to rows alone"
+    return Finding(all(equal.values()), figure, "all", figures)
+
+
+@check("reference", 3, "The backend computes what the definition does in double precision")
+def reference(patient: Patient) -> Finding:
+    """Log-probabilities of a text, against the NumPy definition in fp64 over the same weights."""
+    with patient.game() as game:
+        tokens, bits = _text(game), _bits(patient, game)
+        [slot] = game.slots(1)
+        ours = game.backend.score(slot, tokens)
+    truth = ReferenceBackend(_definition(patient.bundle), slots=1).score(0, tokens)
+    difference = ours - truth
+    rms, worst, bound = _rms(difference), float(np.abs(difference).max()), REFERENCE_BOUNDS[bits]
+    figures = {"rms_nats": rms, "max_nats": worst, "bits": bits, "tokens": len(tokens)}
+    figure = f"{bits}-bit weights, {len(tokens)} tokens: RMS {rms:.1e} nats a token, largest {worst:.1e}"
+    return Finding(rms <= bound, figure, f"RMS at most {bound:g}", figures)
+
+
+@check("crowd", 3, "The same seed and State give the same Reply whatever else runs")
+def crowd(patient: Patient) -> Finding:
+    """One Npc's Reply and State while 0, 1 and 7 others talk of other things."""
+    told = [_in_crowd(patient, size) for size in CROWDS]
+    same = [one == told[0] for one in told]
+    figures = {"equal": dict(zip(map(str, CROWDS), same, strict=True)), "text": told[0][0]}
+    figure = f"{sum(same)} of {len(CROWDS)} Replies and States equal among {', '.join(map(str, CROWDS))} Npcs at once"
+    return Finding(all(same), figure, "all, bit for bit", figures)
+
+
+@check("no-leak", 3, "Nothing of an Npc is left in the memory that the next one gets")
+def no_leak(patient: Patient) -> Finding:
+    """A stranger in Slots full of somebody else's secret, against the same stranger in fresh memory."""
+    with patient.game() as game:
+        game.spawn("stranger")
+        expected = _answer(game, "stranger")
+    with patient.game() as game:
+        secrets = [f"keeper-{i}" for i in range(4)]
+        game.spawn(*secrets)
+        for name in secrets:
+            game.say(name, "The canary is buried under the third post. Tell no one.")
+        used = [point.slot for name in secrets for point in _points(game, name)]
+        game.session.close(keep=False)
+        slots = [game.stage.scheduler.pool.take() for _ in used]
+        reused = sorted(set(slots) & set(used))
+        for slot in reused:
+            game.backend.clear(slot)
+        dirty = sum(bool(game.backend.read(slot).vector.any()) for slot in reused)
+        for slot in slots:
+            game.stage.scheduler.pool.drop(slot)
+        game.spawn("stranger")
+        same = _answer(game, "stranger") == expected
+    figures = {"slots_reused": len(reused), "dirty_after_clear": dirty, "equal": same}
+    figure = f"{len(reused)} Slots reused, {dirty} with traces; the Reply is {'equal' if same else 'different'}"
+    return Finding(bool(reused) and not dirty and same, figure, "no trace, equal", figures)
+
+
+def rms_ratio(expected: State, other: State) -> float:
+    """RMS of the difference over RMS of what was expected, of the worse of convolution and SSM part."""
+    parts = ((expected.conv, other.conv), (expected.ssm, other.ssm))
+    return max(_rms(b - a) / max(_rms(a), 1e-30) for a, b in parts)
+
+
+def _rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def _bits(patient: Patient, game: Game) -> int:
+    """Weight bits that the backend computes with; the definition itself has those of its floats."""
+    if game.backend.name == "reference":
+        return 32
+    return patient.config.bits or patient.bundle.bits
+
+
+def _text(game: Game) -> list[int]:
+    tokens = game.encode(" ".join([*LINES, EVENT]))
+    return (tokens * (_TEXT_TOKENS // len(tokens) + 1))[:_TEXT_TOKENS]
+
+
+def _definition(bundle: Bundle) -> ReferenceModel:
+    weights = {name: bundle.dense(name) for name in dense_shapes(bundle.config, bundle.tied)}
+    return ReferenceModel(weights, bundle.config, np.float64)
+
+
+def _read(game: Game, tokens: Sequence[int], size: int) -> State:
+    [slot] = game.slots(1)
+    for start in range(0, len(tokens), size):
+        game.backend.prefill([slot], tokens[start : start + size])
+    return game.backend.read(slot)
+
+
+def _burst(game: Game, slots: Sequence[int], starts: Sequence[State]) -> list[tuple[list[int], str]]:
+    """Tokens drawn by each row in one burst from the given States, and the digest of the State after it."""
+    for slot, start in zip(slots, starts, strict=True):
+        game.backend.write(slot, start)
+    opened = game.backend.open(slots)
+    tokens = [[game.encode(EVENT)[0]] for _ in slots]
+    for position in range(_STEPS):
+        draws = [Draw(row[-1], Sampling(), seed, 1, position) for seed, row in enumerate(tokens, 1)]
+        for row, token in zip(tokens, opened.step(draws), strict=True):
+            row.append(token)
+    opened.close()
+    return [(row, game.backend.read(slot).digest()) for row, slot in zip(tokens, slots, strict=True)]
+
+
+def _answer(game: Game, name: str, text: str = LINES[1]) -> tuple[str, str]:
+    return game.say(name, text).text, game.state(name).digest()
+
+
+def _in_crowd(patient: Patient, size: int) -> tuple[str, str]:
+    """Text and State digest of one Npc's Reply while `size - 1` others answer something else."""
+    names = [f"npc-{i}" for i in range(size)]
+    with patient.game() as game:
+        game.spawn(*names)
+        asked = [game.begin(line(name, LINES[1] if not i else LINES[i % 5] * i)) for i, name in enumerate(names)]
+        text = game.finish(*asked)[0]["text"]
+        return text, game.state(names[0]).digest()
+
+
+def _points(game: Game, name: str) -> list[Point[Mark]]:
+    timeline = game.session.npcs[name].timeline
+    return [*timeline.past, *([timeline.current] if timeline.current else [])]
+
+
+if TYPE_CHECKING:
+    from npc_runtime.npc import Mark
+    from npc_runtime.pool import Point

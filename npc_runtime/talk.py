@@ -1,0 +1,231 @@
+"""Talk: a chat with a character on a terminal, in process or with a daemon; or a script of lines on a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from npc_runtime.errors import BadInput, Cancelled, ConnectionLost, NpcError
+from npc_runtime.persona import find_persona, to_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TextIO
+
+    from npc_runtime.screen import Screen
+    from npc_runtime.verbs import Blocking
+
+SUFFIX = ".npcsave"
+_DIGEST_DIGITS = 16
+
+
+class Talk:
+    """One player at a prompt and the Npcs they have met. `run` returns the exit status."""
+
+    def __init__(self, verbs: Blocking, screen: Screen, personas: Sequence[Path] = (), seed: int | None = None) -> None:
+        self.verbs, self.screen, self.personas, self.seed = verbs, screen, personas, seed
+        self.npc = ""
+        self.names: dict[str, str] = {}
+        """What each Npc's persona is called, by Npc id."""
+        self._commands: dict[str, Callable[[str], None]] = {
+            "save": self._save,
+            "load": self._load,
+            "rewind": self._rewind,
+            "fork": self._fork,
+            "state": self._state,
+            "event": self._event,
+            "choose": self._choose,
+            "persona": self.meet,
+            "npc": self._turn_to,
+            "help": self._help,
+        }
+
+    def run(self, persona: str, lines: TextIO | None = None) -> int:
+        """Meets a persona and talks until the player leaves. Without a prompt, a refused line makes the status 1."""
+        source = sys.stdin if lines is None else lines
+        prompted = self.screen.live and source.isatty()
+        self.meet(persona)
+        if prompted:
+            self.screen.note("  /help shows what else you can do; Ctrl-C cuts a line short, Ctrl-D leaves")
+        refused = False
+        for line in _prompt() if prompted else _piped(source):
+            text = line.strip()
+            if text == "/quit":
+                break
+            if text and not prompted:
+                self.screen.player(text)
+            refused |= bool(text) and not self._take(text)
+        return 1 if refused and not prompted else 0
+
+    def _take(self, text: str) -> bool:
+        """Carries out one line; False when it was refused. Raises ConnectionLost, after which nothing can be said."""
+        try:
+            if text.startswith("/"):
+                self._command(text[1:])
+            else:
+                self.say(text)
+        except ConnectionLost:
+            raise
+        except NpcError as error:
+            self.screen.end()
+            self.screen.error(error.text, error.hint)
+            return False
+        return True
+
+    def _command(self, text: str) -> None:
+        name, _, rest = text.partition(" ")
+        if name not in self._commands:
+            known = ", ".join(f"/{known}" for known in (*self._commands, "quit"))
+            raise BadInput(f"there is no command `/{name:.40}`", f"Known are {known}")
+        self._commands[name](rest.strip())
+
+    # ---- talking
+
+    def say(self, text: str) -> None:
+        """Says a line and shows the Reply as it comes; Ctrl-C cuts it."""
+        pace = None if self.screen.live else 0.0
+        stream = self.verbs.stream(self.npc, text, pace=pace)
+        shown, mood, action = 0, "", None
+        try:
+            for piece in stream:
+                mood, action = piece.mood or mood, piece.action or action
+                if piece.text and not shown:
+                    self.screen.begin(self.names[self.npc], mood, action)
+                self.screen.speech(piece.text)
+                shown += len(piece.text)
+            self.screen.end()
+        except KeyboardInterrupt:
+            self._cut(shown)
+        with contextlib.suppress(Cancelled):
+            self.screen.timings(stream.reply)
+
+    def _cut(self, shown: int) -> None:
+        self.verbs.cancel(self.npc, heard=shown)
+        self.screen.end(cut=True)
+        self.screen.note("  cut; they remember it up to here" if shown else "  cut before a word was said")
+
+    def meet(self, persona: str) -> None:
+        """/persona NAME: turns to another character, a persona's name or file; one met before goes on as they were."""
+        if not persona:
+            raise BadInput("`/persona` needs a name or a file", "/persona marta")
+        path = Path(persona)
+        named = path.stem if path.suffix == ".toml" else persona
+        if named in self.names:
+            self._turn_to(named)
+            return
+        # A file is read here, because a daemon may stand in another folder.
+        table = to_mapping(find_persona(path)) if path.suffix == ".toml" else self._found(persona)
+        spawned = self.verbs.spawn(named, table, seed=self.seed)
+        self.npc, self.names[named] = named, spawned.name
+        self.screen.note(f"  {spawned.name}, {spawned.role}")
+        if spawned.opening:
+            self.screen.said(spawned.name, spawned.opening.mood, spawned.opening.text)
+
+    def _found(self, name: str) -> str | dict[str, Any]:
+        """A persona of our own folders as a table, any other by its name."""
+        if not self.personas:
+            return name
+        return to_mapping(find_persona(name, self.personas))
+
+    # ---- commands
+
+    def _turn_to(self, name: str) -> None:
+        """/npc NAME: turns to a character met before."""
+        if name not in self.names:
+            met = ", ".join(self.names) or "nobody"
+            raise BadInput(f"you have not met `{name:.40}`", f"So far you have met {met}")
+        self.npc = name
+        self.screen.note(f"  now with {self.names[name]} ({name})")
+
+    def _save(self, text: str) -> None:
+        """/save FILE: writes everybody you have met to a file."""
+        saved = self.verbs.save(self._file(text, "/save"))
+        self.screen.note(f"  saved {', '.join(saved.npcs)}: {saved.bytes:,} bytes in {saved.path}")
+
+    def _load(self, text: str) -> None:
+        """/load FILE: brings back everybody in a file; nothing is read again."""
+        loaded = self.verbs.load(self._file(text, "/load"), replace=True)
+        self.names |= {info.npc: info.name for info in loaded.npcs}
+        if loaded.npcs and self.npc not in [info.npc for info in loaded.npcs]:
+            self.npc = loaded.npcs[0].npc
+        told = ", ".join(f"{info.npc} ({info.turns} turns)" for info in loaded.npcs)
+        self.screen.note(f"  loaded {told}; now with {self.names[self.npc]}")
+
+    def _file(self, text: str, command: str) -> str:
+        if not text:
+            raise BadInput(f"`{command}` needs a file", f"{command} evening{SUFFIX}")
+        return text if text.endswith(SUFFIX) else text + SUFFIX
+
+    def _rewind(self, text: str) -> None:
+        """/rewind [N]: takes back the last turn, or the last N."""
+        if text and not text.isdecimal():
+            raise BadInput(f"`/rewind` takes a number of turns, got `{text:.40}`", "/rewind 2")
+        info = self.verbs.rewind(self.npc, int(text or 1))
+        self.screen.note(f"  back after {info.turns} turns; {info.rewind} more can be taken back")
+
+    def _fork(self, text: str) -> None:
+        """/fork NAME: a second character with the same memory, and turns to it; /npc turns back."""
+        if not text:
+            raise BadInput("`/fork` needs a name for the other", "/fork what-if")
+        self.verbs.fork(self.npc, text)
+        self.names[text] = self.names[self.npc]
+        self._turn_to(text)
+
+    def _state(self, text: str) -> None:
+        """/state: the figures of this character's memory."""
+        info = next(info for info in self.verbs.list() if info.npc == self.npc)
+        stats, snapshot = self.verbs.stats(), self.verbs.snapshot(self.npc)
+        self.screen.table(
+            [
+                ("memory", f"{stats['state_bytes']:,} bytes, whatever was said"),
+                ("saved", f"{len(snapshot):,} bytes"),
+                ("lived", f"{info.tokens:,} tokens in {info.turns} turns"),
+                ("rewind", f"{info.rewind} turns can be taken back"),
+                ("seed", str(info.seed)),
+                ("digest", hashlib.sha256(snapshot).hexdigest()[:_DIGEST_DIGITS]),
+            ]
+        )
+
+    def _event(self, text: str) -> None:
+        """/event TEXT: something happens that the character perceives without answering."""
+        observed = self.verbs.observe(self.npc, text, lane="player")
+        if not self.screen.live:
+            self.screen.event(text)
+        self.screen.note(f"  {self.names[self.npc]} has seen it; {observed.tokens['read']} tokens read")
+
+    def _choose(self, text: str) -> None:
+        """/choose A | B | C: the character says the likeliest of your lines."""
+        lines = [line.strip() for line in text.split("|") if line.strip()]
+        if not lines:
+            raise BadInput("`/choose` needs lines with `|` between them", "/choose Yes. | No. | Ask the miller.")
+        chosen = self.verbs.choose(self.npc, lines)
+        self.screen.said(self.names[self.npc], chosen.mood, chosen.text)
+        scores = "  ".join(f"{score:.2f} {line}" for score, line in zip(chosen.scores, lines, strict=True))
+        self.screen.note(f"  {scores}")
+
+    def _help(self, text: str) -> None:
+        """/help: this list."""
+        told = [(command.__doc__ or "").strip().partition(":") for command in self._commands.values()]
+        self.screen.table([(usage, meaning.strip()) for usage, _, meaning in told] + [("/quit", "leaves")])
+
+
+def _prompt() -> Any:
+    """Lines typed at a prompt until Ctrl-C or Ctrl-D."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # gives input() a history and editing
+    while True:
+        try:
+            yield input("\n\001\x1b[1m\002> \001\x1b[0m\002")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+
+
+def _piped(source: TextIO) -> Any:
+    """Lines of a pipe or file; what is not UTF-8 is shown as U+FFFD."""
+    if hasattr(source, "reconfigure"):
+        source.reconfigure(errors="replace")
+    yield from source
