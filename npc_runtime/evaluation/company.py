@@ -125,13 +125,16 @@ SAMPLES: tuple[tuple[Persona, tuple[str, ...]], ...] = (
 
 def sample_page(talker: Talker, sampling: Sampling, seed: int = 7) -> str:
     """The sample conversations as text, unedited."""
+    heard = [
+        [Line("event", text[3:]) if text.startswith("E: ") else Line("player", text) for text in lines]
+        for _, lines in SAMPLES
+    ]
+    spoken = simulate(talker, [persona for persona, _ in SAMPLES], heard, sampling, seed)
     parts = []
-    for number, (persona, lines) in enumerate(SAMPLES):
-        turns = [Line("event", line[3:]) if line.startswith("E: ") else Line("player", line) for line in lines]
-        [replies] = simulate(talker, [persona], [turns], sampling, seed + number)
+    for (persona, _), turns, replies in zip(SAMPLES, heard, spoken, strict=True):
         shown = [f"    {line}" for line in persona_lines(persona)]
-        for turn, reply in zip(turns, replies, strict=True):
+        for turn, reply in zip(turns, replies, strict=False):  # shorter scripts were played round again
             act = f", {reply.action}" if reply.action else ""
-            shown += [f"{'player' if turn.who == 'player' else 'event '}  {turn.text}", f"{persona.name} ({reply.mood}{act}): {reply.text}"]
+            shown += [f"{turn.who:6s}  {turn.text}", f"{persona.name} ({reply.mood}{act}): {reply.text}"]
         parts.append("\n".join(shown))
     return "\n\n".join(parts)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
-from torch.utils._pytree import tree_map
 
+from npc_runtime.model.mamba import MambaState
 from npc_runtime.sampling import FAILED, pick_from_logits
-from npc_runtime.training.rounding import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +24,15 @@ _TOKENS = 1 << 18
 
 
 class TorchRows:
-    """States of all rows side by side. The caller rounds the model's weights (`rounding.stored_as`)."""
+    """States of all rows side by side, computed as the model stands (see `Mamba.quantize_weights`)."""
 
     most = 512
 
-    def __init__(self, model: Mamba, bits: int, device: torch.device) -> None:
-        self._model, self._device = model, device
+    def __init__(self, model: Mamba) -> None:
+        self._model, self._device = model, model.embedding.weight.device
         with torch.no_grad():
-            self._head = rounded(model.embedding.data, bits) if bits else model.embedding.data
-        self._state: Any = None
+            self._head = model.head().detach().float()
+        self._state = model.empty_state(0)
 
     def start(self, prompts: Sequence[Sequence[int]]) -> None:
         """Reads all prompts at once, those of like length together."""
@@ -45,7 +44,8 @@ class TorchRows:
             parts[-1].append(row)
         states = [self._read_padded([prompts[row] for row in part]) for part in parts]
         back = torch.from_numpy(np.argsort(np.concatenate(parts))).to(self._device)
-        self._state = tree_map(lambda *leaves: torch.cat(leaves)[back], *states)
+        joined = (torch.cat(parts, 1)[:, back] for parts in zip(*states, strict=True))
+        self._state = MambaState(*joined)
 
     def read(self, texts: Sequence[Sequence[int]]) -> None:
         """Reads token by token, all rows in step; rows that have no more stay as they are."""
@@ -74,7 +74,7 @@ class TorchRows:
     def _cast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
 
-    def _read_padded(self, prompts: Sequence[Sequence[int]]) -> Any:
+    def _read_padded(self, prompts: Sequence[Sequence[int]]) -> MambaState:
         """Padding stands in front as a document of its own, so that each State begins anew after it."""
         length = max(map(len, prompts))
         tokens, seq_idx = np.zeros((len(prompts), length), np.int64), np.zeros((len(prompts), length), np.int32)
@@ -94,12 +94,10 @@ class TorchRows:
         if all(token is not None for token in tokens):
             self._state = state
         else:
-            self._state = tree_map(lambda new, old: _where(active, new, old), state, self._state)
+            kept = (torch.where(active[None, :, None, None], *pair) for pair in zip(state, self._state, strict=True))
+            self._state = MambaState(*kept)
         return hidden[:, 0]
 
     def _to_device(self, values: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device)
 
-
-def _where(active: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(active.view(-1, *[1] * (new.ndim - 1)), new, old)

@@ -134,6 +134,8 @@ class Drills:
         text = f" {'; '.join(persona.knows)} "
         guess = 0 if " his " in text else 1 if " her " in text else rng.randrange(3)
         pronoun = dict(PRONOUNS[guess])
+        if shape.plain and rng.random() < 0.7:  # more facts for the same tokens
+            persona = Persona(persona.name, persona.role)
         known = list(persona.knows) if rng.random() < 0.8 else []
         return _Plan(persona, pronoun, temperament(persona), scenes, known, persona.wants, [], set())
 

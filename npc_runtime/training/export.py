@@ -21,13 +21,24 @@ if TYPE_CHECKING:
 LICENSE = "MIT"
 
 
+_NAMES = {"conv_weight": "conv1d.weight", "conv_bias": "conv1d.bias", "dt_bias": "dt_proj.bias", "A_log": "A_log", "D": "D"}
+
+
 def dense_tensors(weights: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, NDArray[np.float32]]:
     """The state dict of `model.mamba.Mamba` under the names of the Bundle, in fp32."""
     found = {}
     for name, shape in dense_shapes(config).items():
-        weight = weights[name if name in weights else f"{name}.weight"]
+        weight = weights[_torch_name(name)]
         found[name] = np.ascontiguousarray(weight.detach().float().cpu().numpy()).reshape(shape)
     return found
+
+
+def _torch_name(name: str) -> str:
+    """A tensor's name in the torch model: layers.0.in_proj is layers.0.mixer.in_proj.weight there."""
+    layer, _, last = name.rpartition(".")
+    if not layer or last == "norm":
+        return f"{name}.weight"
+    return f"{layer}.mixer.{_NAMES.get(last, f'{last}.weight')}"
 
 
 def export(

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (the usual name)
 
-from npc_runtime.training.rounding import fake_quantize
+from npc_kernels import linear_cross_entropy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,21 +16,22 @@ if TYPE_CHECKING:
     from npc_runtime.training.batches import Batch
 
 
-def character_loss(model: Mamba, batch: Batch, bits: int, device: torch.device) -> Tensor:
-    """The weighted mean over all targets of a batch; `bits` rounds the output matrix as a Bundle would."""
+def character_loss(model: Mamba, batch: Batch, device: torch.device) -> Tensor:
+    """The weighted mean over all targets of a batch."""
     targets, weights = batch.tokens[:, 1:].reshape(-1), batch.weights[:, 1:].reshape(-1)
     # Chosen on the host, so that the GPU need not be waited for to know how many there are.
     chosen = np.flatnonzero(weights)
     if not len(chosen):
         chosen = np.zeros(1, np.int64)
-    tokens = torch.from_numpy(np.ascontiguousarray(batch.tokens[:, :-1])).to(device, non_blocking=True)
-    seq_idx = torch.from_numpy(np.ascontiguousarray(batch.seq_idx[:, :-1])).to(device, non_blocking=True)
-    index = torch.from_numpy(chosen).to(device, non_blocking=True)
-    target = torch.from_numpy(targets[chosen]).to(device, non_blocking=True)
-    weight = torch.from_numpy(weights[chosen]).to(device, non_blocking=True)
+    tokens, seq_idx = batch.tokens[:, :-1], batch.seq_idx[:, :-1]
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        hidden, _ = model.hidden(tokens, None, seq_idx)
-        picked = hidden.flatten(0, 1)[index]
-        logits = F.linear(picked, fake_quantize(model.embedding, bits))
-    losses = F.cross_entropy(logits.float(), target, reduction="none")
-    return (losses * weight).sum() / weight.sum().clamp(min=1e-6)
+        hidden, _ = model.hidden(_moved(tokens, device), None, _moved(seq_idx, device))
+        picked = hidden.flatten(0, 1)[_moved(chosen, device)]
+        weight = _moved(weights[chosen], device)
+        total = linear_cross_entropy(picked, model.head(), _moved(targets[chosen], device), weight)
+    return total / weight.sum().clamp(min=1e-6)
+
+
+def _moved(values: np.ndarray, device: torch.device) -> Tensor:  # type: ignore[type-arg]  # of any dtype
+    found = torch.from_numpy(np.ascontiguousarray(values))
+    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found

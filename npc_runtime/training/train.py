@@ -16,7 +16,6 @@ from npc_runtime.model.mamba import Mamba
 from npc_runtime.training.batches import Batches
 from npc_runtime.training.checkpoint import NAME, Place, read_checkpoint, write_checkpoint
 from npc_runtime.training.loss import character_loss
-from npc_runtime.training.rounding import stored_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,7 +53,7 @@ def make_optimizer(model: torch.nn.Module, decay: float, device: torch.device) -
     """AdamW that decays the projections and the embedding: A_log, D, norms, biases and convolutions are left alone."""
     decayed, rest = [], []
     for name, weight in model.named_parameters():
-        matrix = name.removesuffix(".weight").endswith(("in_proj", "x_proj", "out_proj", "embedding"))
+        matrix = name.endswith(("in_proj.weight", "x_proj.weight", "out_proj.weight", "embedding.weight"))
         (decayed if matrix else rest).append(weight)
     groups = [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=device.type == "cuda")
@@ -110,6 +109,7 @@ class Run:
     def _train_phase(self) -> bool:
         """Trains the phase under way to its end (True) or to the deadline (False)."""
         phase, at = self.phase, self.at
+        self.model.quantize_weights(phase.bits or None)
         made = Batches(
             self.material, phase, self.recipe.seed, start=self.place.step, rank=at.rank, world=at.world, workers=at.workers
         )
@@ -144,9 +144,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with stored_as(self.model, phase.bits):
-            loss = character_loss(self.model, batch, phase.bits, self.at.device)
-            loss.backward()  # type: ignore[no-untyped-call]
+        loss = character_loss(self.model, batch, self.at.device)
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.at.world > 1:
             _average_gradients(self.model, self.at.world)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)

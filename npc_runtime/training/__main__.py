@@ -1,0 +1,120 @@
+"""`python -m npc_runtime.training RECIPE --data DIR --out DIR`: trains, looks in on itself, and gives results away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from npc_runtime.errors import NpcError
+from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
+from npc_runtime.evaluation.torch_rows import TorchRows
+from npc_runtime.training.batches import Material
+from npc_runtime.training.export import export
+from npc_runtime.training.give import give_weights, split
+from npc_runtime.training.prepare import TOKENIZER
+from npc_runtime.training.recipe import read_recipe
+from npc_runtime.training.train import Run, Workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GLANCE = Size(probes=40, gaps=(1, 20), scenes=24, conversations=0, turns=0)
+FULL = Size(probes=200, gaps=(1, 5, 20, 50, 100), scenes=132, conversations=60, turns=25)
+
+
+class Watch:
+    """Looks in on a run between its phases: a few figures, sample conversations, the weights given away."""
+
+    def __init__(self, material: Material, give: Path | None) -> None:
+        self._exam = Exam(material.unseen_scenes, material.cards, material.unseen_cards)
+        self._tokenizer, self._give = material.tokenizer, give
+        self._seen = -1
+
+    def __call__(self, run: Run) -> None:
+        """Evaluates when a phase has ended; gives the weights each time."""
+        if self._give is not None:
+            give_weights(run.model.state_dict(), self._give)
+        if run.place.phase != self._seen and run.place.step == 0:
+            self._seen = run.place.phase
+            started = time.monotonic()
+            sheet = self.examine(run, GLANCE)
+            print(f"after phase {run.place.phase}, looked in for {time.monotonic() - started:.1f} s", flush=True)
+            print(sheet.samples, flush=True)
+
+    def examine(self, run: Run, size: Size) -> Sheet:
+        """The sheet of the model as it stands."""
+        sheet = Sheet()
+        for line in evaluate(TorchRows(run.model), self._tokenizer, self._exam, size, sheet):
+            print(line, flush=True)
+        if self._give is not None:
+            (self._give / "sheet.json").write_text(
+                json.dumps({"figures": sheet.figures, "examples": sheet.examples}, indent=1), "utf-8"
+            )
+            (self._give / "samples.txt").write_text(sheet.samples, "utf-8")
+        return sheet
+
+
+def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
+    """The full sheet at 4 bits, shorter ones at 8 and 16, and the 4-bit Bundle's weights."""
+    for bits, size in ((None, GLANCE), (8, GLANCE), (4, FULL)):
+        run.model.quantize_weights(bits)
+        print(f"weights at {bits or 32} bits", flush=True)
+        print(watch.examine(run, size).text(), flush=True)
+    bundle = export(
+        run.model.state_dict(), run.recipe.model, data / TOKENIZER, run.out / "bundle", bits=4, card="See the project.\n"
+    )
+    if give is not None:
+        split(bundle.weights_path.read_bytes(), give, "weights.safetensors")
+
+
+def _workplace(workers: int) -> Workplace:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if not torch.cuda.is_available():
+        return Workplace(torch.device("cpu"), workers=workers)
+    rank = int(os.environ.get("RANK", "0"))
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    if world > 1:
+        torch.distributed.init_process_group("nccl", device_id=device)
+    return Workplace(device, rank, world, workers)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0 when the recipe is finished, 3 when time ran out and the run can be resumed."""
+    parser = argparse.ArgumentParser(prog="python -m npc_runtime.training", description="Train a model by a recipe")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="a folder packed by npc_runtime.training.prepare")
+    parser.add_argument("--out", type=Path, required=True, help="where checkpoints are kept and found again")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop and save after so long")
+    parser.add_argument("--every", type=float, default=120.0, help="seconds between checkpoints")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches, for each GPU")
+    parser.add_argument("--give", type=Path, help="a folder for weights in parts, figures and samples")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    try:
+        recipe = read_recipe(options.recipe)
+        material = Material(options.data, recipe)
+        at = _workplace(options.workers)
+        run = Run(recipe, material, options.out, at, lambda text: print(text, flush=True))
+        watch = Watch(material, options.give)
+        print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
+        done = run.go(options.seconds - (time.monotonic() - started), options.every, watch)
+        if done and at.rank == 0:
+            run.model.eval()
+            finish(run, watch, options.data, options.give)
+    except NpcError as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return 1
+    return 0 if done else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
