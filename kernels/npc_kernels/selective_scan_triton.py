@@ -426,6 +426,8 @@ def _reduce_kernel(part_ptr, db_ptr, dc_ptr, rows, blocks, N: tl.constexpr, ROWS
 # Steps between two saved states: 8 costs 64 bytes a channel and token in memory, half a recomputation of time.
 SAVE_EVERY = 8
 FWD_STEPS, BWD_STEPS, LANES = 4, 4, 32
+FWD_REGISTERS: int | None = None
+BWD_REGISTERS: int | None = None
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -479,10 +481,10 @@ class SelectiveScan(torch.autograd.Function):
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             length, channels, chunk_len, n_chunks, n_saves, *_strides(x), *_strides(dt), *_strides(z),
             STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
-            **shape, **flags,
+            maxnreg=FWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
-        ctx.chunk_len, ctx.dtypes = chunk_len, (A.dtype, B.dtype, C.dtype)
+        ctx.chunk_len, ctx.save_every, ctx.dtypes = chunk_len, save_every, (A.dtype, B.dtype, C.dtype)
         ctx.has_start = initial_state is not None
         ctx.set_materialize_grads(False)
         return y, final
@@ -519,8 +521,8 @@ class SelectiveScan(torch.autograd.Function):
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into, dx, ddt, dx if z is None else dz, part, dstart, dparam,
             length, channels, chunk_len, n_chunks, saves.shape[1],
             *_strides(x), *_strides(dt), *_strides(z), *_strides(dout),
-            STEPS=BWD_STEPS, SAVE=SAVE_EVERY, HAS_D=D is not None, HAS_INTO=into is not None, SUMS=_sums(x, n_state),
-            **shape, **flags,
+            STEPS=BWD_STEPS, SAVE=ctx.save_every, HAS_D=D is not None, HAS_INTO=into is not None,
+            SUMS=_sums(x, n_state), maxnreg=BWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         db, dc = (torch.empty(batch, length, n_state, dtype=d, device=x.device) for d in ctx.dtypes[1:])
         _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, grid[0], N=n_state, ROWS=16)

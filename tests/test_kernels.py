@@ -1,0 +1,134 @@
+"""The kernels against their definitions, run by Triton's interpreter on a CPU (the real grid is in tests/gpu)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+interpreted = pytest.mark.skipif(not INTERPRETED, reason="run by test_under_the_interpreter in a process of its own")
+
+if INTERPRETED:
+    from kernel_cases import assert_close, conv_inputs, errors, leaf, scan_inputs
+
+    from npc_kernels.causal_conv_triton import CausalConv
+    from npc_kernels.cross_entropy_triton import LinearCrossEntropy
+    from npc_kernels.reference import (
+        add_rms_norm_ref,
+        causal_conv1d_ref,
+        linear_cross_entropy_ref,
+        selective_scan_ref,
+    )
+    from npc_kernels.rms_norm_triton import AddRMSNorm
+    from npc_kernels.selective_scan_triton import SelectiveScan
+
+    torch.set_num_threads(1)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is that process")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_under_the_interpreter() -> None:
+    """Triton decides at its import whether to interpret, hence a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed, done.stdout
+    assert int(passed[1]) >= 20, done.stdout
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@interpreted
+@pytest.mark.parametrize("chunk", [0, 8], ids=["one-pass", "chunked"])
+@pytest.mark.parametrize(
+    ("without", "shape"),
+    [
+        ("", (1, 10, 35, 4)),
+        ("D", (2, 17, 3, 2)),
+        ("seq_idx", (1, 9, 33, 2)),
+        ("D z dt_bias initial_state seq_idx", (1, 17, 5, 2)),
+        ("z initial_state", (2, 8, 3, 1)),
+        ("D dt_bias seq_idx", (1, 1, 32, 4)),
+    ],
+)
+def test_scan(without: str, shape: tuple[int, int, int, int], chunk: int) -> None:
+    inputs = scan_inputs(*shape, without=without)
+    found = errors(lambda **named: SelectiveScan.apply(*named.values(), chunk), selective_scan_ref, inputs)
+    assert_close(found, torch.float32)
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_scan_in_half_precision(dtype: torch.dtype) -> None:
+    inputs = scan_inputs(1, 9, 33, 2, dtype)
+    found = errors(lambda **named: SelectiveScan.apply(*named.values(), 0), selective_scan_ref, inputs)
+    assert_close(found, dtype)
+
+
+@interpreted
+def test_scan_without_a_gradient_for_the_final_state() -> None:
+    inputs = scan_inputs(1, 7, 3, 2)
+    run = lambda **named: SelectiveScan.apply(*named.values(), 0)  # noqa: E731
+    assert_close(errors(run, selective_scan_ref, inputs, final_grad=False), torch.float32)
+
+
+@interpreted
+def test_scan_of_rows_that_lie_apart() -> None:
+    """x and z as the two halves of one tensor, B and C as parts of another: read where they are."""
+    inputs = scan_inputs(2, 9, 5, 2, without="seq_idx")
+    both, row = leaf(torch.randn(2, 9, 10)), leaf(torch.randn(2, 9, 7))
+    inputs["x"], inputs["z"] = both[..., :5], both[..., 5:]
+    inputs["B"], inputs["C"] = row[..., 3:5], row[..., 5:]
+    found = errors(lambda **named: SelectiveScan.apply(*named.values(), 0), selective_scan_ref, inputs)
+    assert_close(found, torch.float32)
+
+
+@interpreted
+@pytest.mark.parametrize("silu", [True, False], ids=["silu", "plain"])
+@pytest.mark.parametrize(
+    ("without", "shape"),
+    [
+        ("", (1, 67, 130, 4)),
+        ("", (2, 1, 3, 4)),
+        ("seq_idx", (2, 2, 3, 4)),
+        ("", (1, 66, 5, 3)),
+        ("initial_state", (1, 9, 5, 2)),
+        ("bias initial_state seq_idx", (1, 130, 5, 4)),
+    ],
+)
+def test_conv(without: str, shape: tuple[int, int, int, int], silu: bool) -> None:
+    inputs = conv_inputs(*shape, without=without)
+    found = errors(
+        lambda **named: CausalConv.apply(*named.values(), silu),
+        lambda **named: causal_conv1d_ref(*named.values(), "silu" if silu else None),
+        inputs,
+    )
+    assert_close(found, torch.float32)
+
+
+@interpreted
+@pytest.mark.parametrize("branch", [True, False], ids=["branch", "alone"])
+def test_norm(branch: bool) -> None:
+    inputs = {"branch": leaf(torch.randn(2, 3, 20)) if branch else None, "residual": leaf(torch.randn(2, 3, 20))}
+    inputs["weight"] = leaf(torch.randn(20))
+    found = errors(lambda **named: AddRMSNorm.apply(*named.values(), 1e-5, torch.float32), add_rms_norm_ref, inputs)
+    assert_close(found, torch.float32)
+
+
+@interpreted
+def test_loss() -> None:
+    inputs = {"hidden": leaf(torch.randn(5, 8)), "weight": leaf(torch.randn(19, 8))}
+    inputs |= {"targets": torch.randint(0, 19, (5,)), "weights": torch.tensor([1.0, 0.0, 0.5, 2.0, 1.0])}
+    found = errors(lambda **named: LinearCrossEntropy.apply(*named.values()), linear_cross_entropy_ref, inputs)
+    assert_close(found, torch.float32)
