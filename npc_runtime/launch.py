@@ -71,8 +71,7 @@ class Daemon:
             ready = json.loads(line)
             return {"endpoint": ready["endpoint"], "key": ready["key"], **ready}
         except (ValueError, KeyError, TypeError):
-            self._threads[1].join(_STOP_S)  # what it said on stderr explains more than what it did not say
-            status = self.process.poll()
+            status = None if line else self._status()
             how = "said something else than a ready line" if status is None else f"ended with status {status}"
             raise ConnectionLost(f"the daemon {how}{self.tail()}") from None
 
@@ -101,6 +100,12 @@ class Daemon:
         for thread in self._threads:
             thread.join(_STOP_S)
         return self.process.wait()
+
+    def _status(self) -> int | None:
+        """The exit status of a daemon that has closed its stdout, after all that it had to say on stderr."""
+        self._ends(_STOP_S)
+        self._threads[1].join(_STOP_S)
+        return self.process.poll()
 
     def _ends(self, seconds: float) -> bool:
         try:
