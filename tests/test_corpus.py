@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,6 +26,9 @@ from npc_runtime.training.render import ONE, Renderer
 from npc_runtime.training.shards import make_shard, read_shard, write_shard
 from npc_runtime.training.tokenizer import train_tokenizer
 from npc_runtime.training.vary import Renamer, rename
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TALK = """## marta-helmet
 setting: a harbour town

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from npc_runtime.training.cards import CORE, Cards, PersonaCard, PlayerCard, Sma
 from npc_runtime.training.corpus import CorpusError, Line, Scene, held_out
 from npc_runtime.training.drills import Drills, Shape, exchanges, temperament
 from npc_runtime.training.values import Values, number, person, place
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = PlayerCard(
     "name", ("identity",), ("I'm {person}.",), ("Hello, {person}.",), ("Who am I?",), ("You're {person}.",),

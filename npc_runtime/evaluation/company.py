@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.persona import Persona
 from npc_runtime.prompt import persona_lines
-from npc_runtime.sampling import Sampling
 from npc_runtime.training.corpus import Line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from npc_runtime.evaluation.talk import Spoken, Talker
+    from npc_runtime.sampling import Sampling
     from npc_runtime.training.cards import SmalltalkCard
     from npc_runtime.training.corpus import Scene
 
@@ -75,7 +75,9 @@ def simulate(
     return spoken
 
 
-def scripts(scenes: Sequence[Scene], talk: Sequence[SmalltalkCard], count: int, turns: int, seed: int = 1) -> list[list[Line]]:
+def scripts(
+    scenes: Sequence[Scene], talk: Sequence[SmalltalkCard], count: int, turns: int, seed: int = 1
+) -> list[list[Line]]:
     """Player lines for simulated conversations: small talk and lines of players in held-out scenes."""
     rng = random.Random(f"scripts/{seed}")
     heard = [line for scene in scenes for line in scene.lines if line.who == "player"]

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from npc_runtime.prompt import persona_lines
 from npc_runtime.training.cards import PlayerCard
 
 if TYPE_CHECKING:
@@ -21,35 +22,76 @@ if TYPE_CHECKING:
 GAPS = (1, 5, 20, 50, 100)
 """Exchanges between telling and asking."""
 
-_IGNORANT = re.compile(
-    r"\b(never|not told|n't|don.?t know|no idea|no notion|how (would|should) i|nothing|nobody|no one|none|not that|"
-    r"not said|have you|did you|do you have|ask away|tell me|couldn't|can't|cannot|if i knew|wish i knew|first i|news to me|"
-    r"kept (it|that|your)|what (is it|name)|you tell me|not yet|guess|by all means|who(m)? |unless|must have been|no \w+ of)",
+_DENIES = re.compile(
+    r"n't\b|\?|\b(no|not|never|nothing|nobody|none|unless|only|neither|must have|should have|yet|so far|guess|wonder\w*|"
+    r"if (i|you|any)|far as|ask away|tell (it|me)|kept|first i)\b",
     re.IGNORECASE,
 )
+_NAMED = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+|\d+")
 
 PHRASINGS = (
     PlayerCard(
-        "name", (), ("Well, I suppose I should introduce myself. I am known as {person}.", "{person} is what my mother named me.",
-                     "You may address me as {person}, good sir.", "Oh, how rude of me! {person}."), (),
-        ("Could you remind me what name I gave?", "I wonder, does my name still come to mind?",
-         "Be so good as to say my name.", "What do people call me, do you recall?"), ("{person}",)),
+        "name",
+        (),
+        (
+            "Well, I suppose I should introduce myself. I am known as {person}.",
+            "{person} is what my mother named me.",
+            "You may address me as {person}, good sir.",
+            "Oh, how rude of me! {person}.",
+        ),
+        (),
+        (
+            "Could you remind me what name I gave?",
+            "I wonder, does my name still come to mind?",
+            "Be so good as to say my name.",
+            "What do people call me, do you recall?",
+        ),
+        ("{person}",),
+    ),
     PlayerCard(
-        "home_town", (), ("My people all live in {place}.", "It's been years since I left {place}, where I grew up.",
-                          "Have you ever been to {place}? That's home for me."), (),
-        ("Which place do I call home?", "Remind me where I grew up.", "Do you recall the town I come from?"), ("{place}",)),
+        "home_town",
+        (),
+        (
+            "My people all live in {place}.",
+            "It's been years since I left {place}, where I grew up.",
+            "Have you ever been to {place}? That's home for me.",
+        ),
+        (),
+        ("Which place do I call home?", "Remind me where I grew up.", "Do you recall the town I come from?"),
+        ("{place}",),
+    ),
     PlayerCard(
-        "told_item", (), ("There is a {item} hidden under my coat.", "The only thing I brought along is a {item}."), (),
-        ("What did I bring with me?", "Can you recall which object I've got?"), ("{item}",)),
+        "told_item",
+        (),
+        ("There is a {item} hidden under my coat.", "The only thing I brought along is a {item}."),
+        (),
+        ("What did I bring with me?", "Can you recall which object I've got?"),
+        ("{item}",),
+    ),
     PlayerCard(
-        "profession", (), ("For ten years now I've been a {job}.", "I make my money as a {job}."), (),
-        ("How do I make my money?", "Do you recall my profession?"), ("{job}",)),
+        "profession",
+        (),
+        ("For ten years now I've been a {job}.", "I make my money as a {job}."),
+        (),
+        ("How do I make my money?", "Do you recall my profession?"),
+        ("{job}",),
+    ),
     PlayerCard(
-        "sister_name", (), ("I've got one sister, she is named {person}.", "My little sister {person} is waiting for me."), (),
-        ("How is my sister called?", "Which name does my sister have?"), ("{person}",)),
+        "sister_name",
+        (),
+        ("I've got one sister, she is named {person}.", "My little sister {person} is waiting for me."),
+        (),
+        ("How is my sister called?", "Which name does my sister have?"),
+        ("{person}",),
+    ),
     PlayerCard(
-        "likes_food", (), ("The best thing in the world is {food}, if you ask me.", "Food? I prefer {food} over all else."), (),
-        ("Which dish do I prefer?", "Name the food I like most."), ("{food}",)),
+        "likes_food",
+        (),
+        ("The best thing in the world is {food}, if you ask me.", "Food? I prefer {food} over all else."),
+        (),
+        ("Which dish do I prefer?", "Name the food I like most."),
+        ("{food}",),
+    ),
 )
 """Ways of telling and asking that no card uses, for kinds that the training cards know."""
 
@@ -72,13 +114,22 @@ def holds(answer: str, facts: Sequence[str]) -> bool:
     return all(re.search(rf"(?<!\w){re.escape(fact)}(?!\w)", answer, re.IGNORECASE) for fact in facts)
 
 
-def ignorant(answer: str) -> bool:
-    """Whether the answer admits not knowing (by its words; a lenient test, read the samples beside it)."""
-    return _IGNORANT.search(answer) is not None
+def ignorant(answer: str, heard: str) -> bool:
+    """Whether the answer admits not knowing: it denies or asks back, and names nobody and no number not heard before.
+
+    A lenient test by words alone; read the answers kept beside the figure.
+    """
+    return _DENIES.search(answer) is not None and all(name in heard for name in _NAMED.findall(answer))
 
 
 def recall(
-    talker: Talker, drills: Drills, deck: Sequence[PlayerCard], gap: int, count: int, seed: int = 1, correct: bool = False
+    talker: Talker,
+    drills: Drills,
+    deck: Sequence[PlayerCard],
+    gap: int,
+    count: int,
+    seed: int = 1,
+    correct: bool = False,
 ) -> tuple[Share, list[tuple[Probe, str]]]:
     """(told facts given back after `gap` exchanges, probes with their answers)."""
     rng = random.Random(f"recall/{seed}/{gap}/{correct}/{len(deck)}")
@@ -98,6 +149,7 @@ def abstention(
     probes = [probe for probe in made if probe is not None]
     answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
     pairs = list(zip(probes, answers, strict=True))
-    return Share(sum(ignorant(answer) for _, answer in pairs), len(pairs)), pairs
-
-
+    right = sum(
+        ignorant(answer, " ".join((*persona_lines(p.persona), *(x.text for x in p.lines)))) for p, answer in pairs
+    )
+    return Share(right, len(pairs)), pairs

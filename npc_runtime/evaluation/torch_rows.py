@@ -57,7 +57,9 @@ class TorchRows:
         hidden = self._feed([None if draw is None else draw.token for draw in draws])
         with torch.no_grad():
             logits = F.linear(hidden.float(), self._head).cpu().numpy()
-        return [FAILED if draw is None else pick_from_logits(draw, row) for draw, row in zip(draws, logits, strict=True)]
+        return [
+            FAILED if draw is None else pick_from_logits(draw, row) for draw, row in zip(draws, logits, strict=True)
+        ]
 
     def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Each prompt by itself, from nothing."""
@@ -100,4 +102,3 @@ class TorchRows:
 
     def _to_device(self, values: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(values).to(self._device)
-

@@ -68,7 +68,12 @@ def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
         print(f"weights at {bits or 32} bits", flush=True)
         print(watch.examine(run, size).text(), flush=True)
     bundle = export(
-        run.model.state_dict(), run.recipe.model, data / TOKENIZER, run.out / "bundle", bits=4, card="See the project.\n"
+        run.model.state_dict(),
+        run.recipe.model,
+        data / TOKENIZER,
+        run.out / "bundle",
+        bits=4,
+        card="See the project.\n",
     )
     if give is not None:
         split(bundle.weights_path.read_bytes(), give, "weights.safetensors")

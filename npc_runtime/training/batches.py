@@ -51,7 +51,9 @@ class Material:
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         if not (folder / TOKENIZER).is_file():
-            raise ConfigError(f"`{folder}` is no packed corpus: it lacks `{TOKENIZER}`", "Run npc_runtime.training.prepare")
+            raise ConfigError(
+                f"`{folder}` is no packed corpus: it lacks `{TOKENIZER}`", "Run npc_runtime.training.prepare"
+            )
         self.tokenizer = SentencePieceTokenizer(folder / TOKENIZER)
         if self.tokenizer.vocab_size != recipe.model.vocab_size:
             text = f"the tokenizer has {self.tokenizer.vocab_size} pieces, the recipe's model {recipe.model.vocab_size}"
@@ -65,7 +67,9 @@ class Material:
         weighted = [(shard, recipe.sources.get(shard.name, 1.0)) for shard in shards]
         self._shards = {kind: _weigh(kind, weighted) for kind in ("dialogues", "prose")}
 
-    def row(self, phase: Phase, rng: random.Random) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.int32]]:
+    def row(
+        self, phase: Phase, rng: random.Random
+    ) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.int32]]:
         """One row of L + 1 tokens, their weights as targets, and the number of the document each belongs to."""
         kind = rng.choices(list(phase.mix), list(phase.mix.values()))[0]
         room = phase.length + 1
@@ -137,7 +141,15 @@ class Batches:
     """Batches of one phase in order, made ahead by `workers` processes (0: made here, when asked for)."""
 
     def __init__(
-        self, material: Material, phase: Phase, seed: int, *, start: int = 0, rank: int = 0, world: int = 1, workers: int = 0
+        self,
+        material: Material,
+        phase: Phase,
+        seed: int,
+        *,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
     ) -> None:
         self._material, self._phase, self._seed = material, phase, seed
         self._rank, self._world = rank, world
@@ -181,7 +193,9 @@ class Batches:
                 return self._queues[number].get(timeout=_WAIT_S)
             except queue.Empty:
                 if not self._workers[number].is_alive():
-                    raise ConfigError(f"data worker {number} ended; see its error above", "Run with workers = 0") from None
+                    raise ConfigError(
+                        f"data worker {number} ended; see its error above", "Run with workers = 0"
+                    ) from None
 
     def close(self) -> None:
         """Ends the workers."""

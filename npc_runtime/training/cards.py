@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from npc_runtime.persona import MOODS
@@ -14,6 +13,7 @@ from npc_runtime.training.corpus import CorpusError, held_out
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.resources.abc import Traversable
+    from pathlib import Path
 
 TEMPERAMENTS = ("gruff", "kind", "nervous", "proud", "sly", "solemn", "cheerful", "simple")
 
@@ -144,7 +144,11 @@ def _texts(data: dict[str, Any], key: str, needed: bool = True) -> Texts:
 
 def _persona_card(data: dict[str, Any]) -> PersonaCard:
     return PersonaCard(
-        str(data["fact"]), _texts(data, "tags"), _texts(data, "ask"), _texts(data, "answer"), _texts(data, "guard", False)
+        str(data["fact"]),
+        _texts(data, "tags"),
+        _texts(data, "ask"),
+        _texts(data, "answer"),
+        _texts(data, "guard", False),
     )
 
 

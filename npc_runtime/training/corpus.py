@@ -95,7 +95,9 @@ def _take(draft: _Draft, line: str, path: Path, number: int) -> None:
         key, colon, value = line.partition(":")
         if not colon or key.strip() not in HEADER_KEYS:
             expected = ", ".join(HEADER_KEYS)
-            raise CorpusError(f"`{path}` line {number}: expected a header line (one of {expected}) or `---`, got `{line[:60]}`")
+            raise CorpusError(
+                f"`{path}` line {number}: expected a header line (one of {expected}) or `---`, got `{line[:60]}`"
+            )
         draft.fields[key.strip()] = value.strip()
 
 
@@ -103,7 +105,9 @@ def _turn(line: str, path: Path, number: int) -> Line:
     mark, colon, text = line.partition(":")
     text = text.strip()
     if not colon or not text:
-        raise CorpusError(f"`{path}` line {number}: expected `P: text`, `N[mood]: text` or `E: text`, got `{line[:60]}`")
+        raise CorpusError(
+            f"`{path}` line {number}: expected `P: text`, `N[mood]: text` or `E: text`, got `{line[:60]}`"
+        )
     if mark in ("P", "E"):
         return Line("player" if mark == "P" else "event", text)
     if not (mark.startswith("N[") and mark.endswith("]")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,15 +9,15 @@ from typing import TYPE_CHECKING
 from npc_runtime.persona import Persona
 from npc_runtime.training import threads
 from npc_runtime.training.cards import TEMPERAMENTS
-from npc_runtime.training.corpus import Line
 from npc_runtime.training.values import PRONOUNS, person
 from npc_runtime.training.vary import Renamer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import random
+    from collections.abc import Sequence
 
     from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard
-    from npc_runtime.training.corpus import Scene
+    from npc_runtime.training.corpus import Line, Scene
     from npc_runtime.training.threads import Step
 
 _WORDS = {
@@ -32,7 +31,14 @@ _WORDS = {
     "simple": "simple slow childish innocent plain honest-hearted dim naive literal young",
 }
 _SKIPPED_TALK = frozenset(
-    {"say my name", "do you remember me?", "i'll ask again", "for the third time", "do you have children?", "what do you want?"}
+    {
+        "say my name",
+        "do you remember me?",
+        "i'll ask again",
+        "for the third time",
+        "do you have children?",
+        "what do you want?",
+    }
 )
 SCENE_FILLER = 0.25
 """Loss weight of scene turns that stand in drills as filler: seen too often to be learned in full each time."""

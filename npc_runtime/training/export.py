@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 LICENSE = "MIT"
 
 
-_NAMES = {"conv_weight": "conv1d.weight", "conv_bias": "conv1d.bias", "dt_bias": "dt_proj.bias", "A_log": "A_log", "D": "D"}
+_NAMES = {
+    "conv_weight": "conv1d.weight",
+    "conv_bias": "conv1d.bias",
+    "dt_bias": "dt_proj.bias",
+    "A_log": "A_log",
+    "D": "D",
+}
 
 
 def dense_tensors(weights: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, NDArray[np.float32]]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-
 from npc_kernels import linear_cross_entropy
 
 if TYPE_CHECKING:

@@ -83,12 +83,16 @@ def read_recipe(path: Path) -> Recipe:
 def _phase(entry: dict[str, Any], path: Path) -> Phase:
     phase = _table(Phase, {**entry, "rate": tuple(entry.get("rate", ()))}, path)
     if len(phase.rate) != 2 or min(phase.rate) < 0:
-        raise ConfigError(f"recipe `{path}`: `rate` of phase `{phase.name}` must be two numbers, got {list(phase.rate)}")
+        raise ConfigError(
+            f"recipe `{path}`: `rate` of phase `{phase.name}` must be two numbers, got {list(phase.rate)}"
+        )
     if bool(phase.steps) == bool(phase.minutes):
         raise ConfigError(f"recipe `{path}`: phase `{phase.name}` needs `steps` or `minutes`, one of them")
     unknown = set(phase.mix) - set(KINDS)
     if unknown or not sum(phase.mix.values()) > 0:
-        raise ConfigError(f"recipe `{path}`: `mix` of phase `{phase.name}` must share out {', '.join(KINDS)}, got {phase.mix}")
+        raise ConfigError(
+            f"recipe `{path}`: `mix` of phase `{phase.name}` must share out {', '.join(KINDS)}, got {phase.mix}"
+        )
     if phase.bits not in (0, 4, 8) or phase.length < 16 or phase.rows < 1:
         raise ConfigError(f"recipe `{path}`: `bits`, `length` or `rows` of phase `{phase.name}` is out of range")
     return phase

@@ -10,7 +10,6 @@ import numpy as np
 
 from npc_runtime.persona import Persona
 from npc_runtime.prompt import ControlLayout, Head
-from npc_runtime.training.corpus import Line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npc_runtime.tokenizer import Tokenizer
-    from npc_runtime.training.corpus import Scene
+    from npc_runtime.training.corpus import Line, Scene
 
 ONE = 16
 """The stored weight that counts as 1.0; weights travel as uint8 sixteenths."""

@@ -27,24 +27,11 @@ ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.7, 0.5
 
 PRONOUN_SLOTS = {"they", "them", "their"}
 
-IGNORANCE = (
-    "I don't know.|I couldn't tell you.|I've no idea.|I wouldn't know anything about that.|That I can't tell you.|"
-    "You're asking the wrong one.|Never heard of it.|I can't say. Ask somebody else.|If I knew, I'd tell you.|"
-    "I know nothing of that.|No. I'd be guessing.|That's news to me.|Nobody told me anything about that."
-).split("|")
-UNKNOWN_NAME = (
-    "I know no {x}.|Who is {x}?|I've never heard of {x}.|{x}? The name means nothing to me.|I can't help you with {x}.|"
-    "{x}? I couldn't say.|I've never met any {x}.|Nobody told me of {x}."
-).split("|")
-UNKNOWN_PLACE = (
-    "I've never been to {x}.|{x}? I couldn't tell you where that is.|I know nothing of {x}.|I've never heard of {x}.|"
-    "{x}? Ask someone who has been there.|I can't tell you anything about {x}."
-).split("|")
-_ASIDES = (
-    "By the way, |Tell me, |One question. |Listen. |Hey, |So, |Now then. |One more thing. |Well, |I was wondering. |Say, |"
-    "Oh, and |Before I go. |Be honest. |Quick question. |Hm. "
-).split("|")
-_GREETINGS = "Hello. |Hi! |Good day. |Hey. |Good evening. |Greetings. |Hello there! |Well met. ".split("|")
+IGNORANCE = ["I don't know.", "I couldn't tell you.", "I've no idea.", "I wouldn't know anything about that.", "That I can't tell you.", "You're asking the wrong one.", "Never heard of it.", "I can't say. Ask somebody else.", "If I knew, I'd tell you.", "I know nothing of that.", "No. I'd be guessing.", "That's news to me.", "Nobody told me anything about that."]
+UNKNOWN_NAME = ["I know no {x}.", "Who is {x}?", "I've never heard of {x}.", "{x}? The name means nothing to me.", "I can't help you with {x}.", "{x}? I couldn't say.", "I've never met any {x}.", "Nobody told me of {x}."]
+UNKNOWN_PLACE = ["I've never been to {x}.", "{x}? I couldn't tell you where that is.", "I know nothing of {x}.", "I've never heard of {x}.", "{x}? Ask someone who has been there.", "I can't tell you anything about {x}."]
+_ASIDES = ["By the way, ", "Tell me, ", "One question. ", "Listen. ", "Hey, ", "So, ", "Now then. ", "One more thing. ", "Well, ", "I was wondering. ", "Say, ", "Oh, and ", "Before I go. ", "Be honest. ", "Quick question. ", "Hm. "]
+_GREETINGS = ["Hello. ", "Hi! ", "Good day. ", "Hey. ", "Good evening. ", "Greetings. ", "Hello there! ", "Well met. "]
 
 KIN = (
     frozenset({"name", "nickname", "family_name", "false_name", "named_after", "title_of_place", "rank"}),
@@ -149,7 +136,9 @@ class Facts:
         texts = [text for text in usable(self.card.volunteer, self.known) if slots(text)]
         if not texts:
             return None
-        event = self._rng.choice(("The player comes back.", "The player walks up.", "Some time passes.", "Night falls."))
+        event = self._rng.choice(
+            ("The player comes back.", "The player walks up.", "Some time passes.", "Night falls.")
+        )
         return (Line("event", event), said(self.values.fill(self._rng.choice(texts)), self._rng, 1.0))
 
     def correct(self) -> Step | None:
@@ -184,7 +173,9 @@ def aside(question: str, rng: random.Random) -> str:
     if rng.random() > 0.15 or question.startswith("E: "):
         return question
     opening = rng.choice(_ASIDES)
-    return opening + (question[0].lower() + question[1:] if opening.endswith(", ") and question[1:2] != "'" else question)
+    return opening + (
+        question[0].lower() + question[1:] if opening.endswith(", ") and question[1:2] != "'" else question
+    )
 
 
 def never_told(card: PlayerCard, rng: random.Random) -> Step | None:
@@ -195,7 +186,9 @@ def never_told(card: PlayerCard, rng: random.Random) -> Step | None:
     return (heard(aside(rng.choice(asks), rng), rng), said(rng.choice(answers), rng, HONEST))
 
 
-def persona_fact(card: PersonaCard, rng: random.Random, pronoun: dict[str, str], unseen: bool = False) -> tuple[str, list[Step]]:
+def persona_fact(
+    card: PersonaCard, rng: random.Random, pronoun: dict[str, str], unseen: bool = False
+) -> tuple[str, list[Step]]:
     """(the fact for the header, steps that ask for it); a secret is asked for and kept."""
     values = Values(rng, unseen, pronoun)
     fact = values.fill(card.fact)

@@ -20,7 +20,9 @@ HEAD_COPIES = 3000
 """How often each mood and action word is shown, so that each becomes one piece."""
 
 
-def train_tokenizer(lines: Iterable[str], path: Path, vocab_size: int = 8192, threads: int = 2) -> SentencePieceTokenizer:
+def train_tokenizer(
+    lines: Iterable[str], path: Path, vocab_size: int = 8192, threads: int = 2
+) -> SentencePieceTokenizer:
     """Trains on `lines`, writes `path` and returns the tokenizer of exactly `vocab_size` pieces.
 
     Ids: 0 unknown, then CONTROL in order, the newline, 256 bytes, and the learned pieces. No

@@ -79,7 +79,9 @@ class Run:
         self.place = Place()
         if (out / NAME).exists():
             self.place = read_checkpoint(out, recipe, self.model, self.optimizer)
-            self._tell(f"resumed in phase {self.place.phase} at step {self.place.step}, {self.place.tokens} tokens read")
+            self._tell(
+                f"resumed in phase {self.place.phase} at step {self.place.step}, {self.place.tokens} tokens read"
+            )
 
     @property
     def phase(self) -> Phase:
@@ -111,7 +113,13 @@ class Run:
         phase, at = self.phase, self.at
         self.model.quantize_weights(phase.bits or None)
         made = Batches(
-            self.material, phase, self.recipe.seed, start=self.place.step, rank=at.rank, world=at.world, workers=at.workers
+            self.material,
+            phase,
+            self.recipe.seed,
+            start=self.place.step,
+            rank=at.rank,
+            world=at.world,
+            workers=at.workers,
         )
         with closing(made) as batches:
             return self._train(phase, iter(batches))

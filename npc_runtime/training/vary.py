@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"[A-Za-z][a-z]+")
 _MID = re.compile(r"[a-z,;] ([A-Z][a-z]{2,})")
 _KEPT = frozenset(
-    "God Lord Lady Sir Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March April May June "
-    "July August September October November December English French German Spanish Earth Mars".split()
+    ["God", "Lord", "Lady", "Sir", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December", "English", "French", "German", "Spanish", "Earth", "Mars"]
 )
 _INTRODUCES = re.compile(r"\b(?:my name|name'?s|call me|i'?m|i am|it'?s|this is)\b", re.IGNORECASE)
 
@@ -29,7 +28,15 @@ _INTRODUCES = re.compile(r"\b(?:my name|name'?s|call me|i'?m|i am|it'?s|this is)
 def texts(scene: Scene) -> Iterator[str]:
     """Every text of a scene, the header's first."""
     persona = scene.persona
-    yield from (persona.name, persona.role, *persona.traits, persona.voice, *persona.knows, persona.wants, persona.setting)
+    yield from (
+        persona.name,
+        persona.role,
+        *persona.traits,
+        persona.voice,
+        *persona.knows,
+        persona.wants,
+        persona.setting,
+    )
     for line in scene.lines:
         yield line.text
 

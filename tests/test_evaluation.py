@@ -1,0 +1,163 @@
+"""Evaluation: the scores, and that a model which repeats what it heard scores what it should."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from npc_runtime.backends.reference import ReferenceBackend, ReferenceModel
+from npc_runtime.evaluation.company import faults, looping, scripts, simulate
+from npc_runtime.evaluation.perplexity import perplexity
+from npc_runtime.evaluation.persona import persona_questions, secrets_kept
+from npc_runtime.evaluation.recall import PHRASINGS, Share, abstention, holds, ignorant, recall
+from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
+from npc_runtime.evaluation.rows import GREEDY, BackendRows
+from npc_runtime.evaluation.talk import Spoken, Talker
+from npc_runtime.evaluation.torch_rows import TorchRows
+from npc_runtime.model.config import ModelConfig
+from npc_runtime.model.mamba import Mamba
+from npc_runtime.persona import Persona
+from npc_runtime.sampling import Draw, Sampling
+from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
+from npc_runtime.training.corpus import Line, Scene
+from npc_runtime.training.drills import Drills
+from npc_runtime.training.export import dense_tensors
+from npc_runtime.training.tokenizer import train_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from npc_runtime.tokenizer import SentencePieceTokenizer
+
+NAME = PlayerCard("name", ("t",), ("I'm {person}.",), ("Hm.",), ("Who am I?",), ("{person}.",), ("You never said.",),
+                  ("No, {person2}.",), ("{person2}.",))  # fmt: skip
+FACT = PersonaCard("has a cat called {person}", ("t",), ("Your cat?",), ("{person}.",))
+SECRET = PersonaCard("killed {person}", ("secret",), ("Who was it?",), ("{person}.",), ("No.",))
+CARDS = Cards((FACT, SECRET), (), (NAME,), (SmalltalkCard(("hello",), ("happy",), (("gruff", ("Hm.",)),)),))
+SCENES = [Scene(Persona("Ann", "cook"), (Line("player", "Well"), Line("npc", "Good", "wary")), "s", True)] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+    rng = random.Random(1)
+    lines = ["".join(rng.choice("abcdefghiklmnoprstuw") for _ in range(6)) + " never said" for _ in range(300)]
+    return train_tokenizer(lines, tmp_path_factory.mktemp("t") / "tokenizer.model", 330, 1)
+
+
+@pytest.fixture(scope="module")
+def model() -> Mamba:
+    torch.manual_seed(1)
+    return Mamba(ModelConfig(d_model=16, n_layer=2, vocab_size=330)).eval()
+
+
+class Scripted(Talker):
+    """A talker whose answers are made from the text of its prompts."""
+
+    def __init__(self, tokenizer: SentencePieceTokenizer, say: str) -> None:
+        self.say, self._tok = say, tokenizer
+        super().__init__(BackendRows.__new__(BackendRows), tokenizer)
+
+    def answers(self, prompts: Sequence[Sequence[int]], max_tokens: int = 40) -> list[str]:
+        return [self.say or self._tok.decode([t for t in p if t not in self._tok.special]) for p in prompts]
+
+
+def test_recall_abstention_and_corrections_are_scored_by_what_was_told(tokenizer: SentencePieceTokenizer) -> None:
+    drills = Drills(CARDS, SCENES, unseen=True)
+    parrot, honest = Scripted(tokenizer, ""), Scripted(tokenizer, "You never said.")
+    for gap in (1, 4):
+        assert recall(parrot, drills, [NAME], gap, 5)[0] == Share(5, 5)
+        assert recall(parrot, drills, PHRASINGS, gap, 12)[0] == Share(12, 12)
+        assert recall(honest, drills, [NAME], gap, 5)[0] == Share(0, 5)
+        assert abstention(honest, drills, [NAME], gap, 5)[0] == Share(5, 5)
+        assert abstention(Scripted(tokenizer, "You are Tarn."), drills, [NAME], gap, 5)[0] == Share(0, 5)
+    share, pairs = recall(parrot, drills, [NAME], 2, 5, correct=True)
+    assert share == Share(5, 5)
+    probe = pairs[0][0]
+    assert probe.facts[0].lower() in probe.lines[2].text.lower()
+    assert probe.facts[0].lower() not in probe.lines[0].text.lower()
+
+
+def test_persona_questions_and_secrets(tokenizer: SentencePieceTokenizer) -> None:
+    parrot, honest = Scripted(tokenizer, ""), Scripted(tokenizer, "No.")
+    assert persona_questions(parrot, SCENES, CARDS.persona, 4)[0] == Share(4, 4)
+    assert persona_questions(honest, SCENES, CARDS.persona, 4)[0] == Share(0, 4)
+    assert secrets_kept(parrot, SCENES, CARDS.persona, 4)[0] == Share(0, 4)
+    assert secrets_kept(honest, SCENES, CARDS.persona, 4)[0] == Share(4, 4)
+
+
+def test_scores_can_fail() -> None:
+    assert holds("You're Wren, of course.", ["wren"])
+    assert not holds("You're Wrenna.", ["Wren"])
+    assert not holds("Wren, of somewhere.", ["Wren", "Maresk"])
+    assert ignorant("You never told me.", "")
+    assert not ignorant("You never were Tolliver.", "")
+    assert not ignorant("Forty coins.", "")
+    assert looping("the old man the old man the old man")
+    assert not looping("the old man and the sea")
+    spoken = [Spoken("wary", None, text, finish) for text, finish in
+              [("One two three four five.", "end"), ("One two three four five.", "end"), ("...", "end"), ("Long", "length")]]  # fmt: skip
+    found = faults([spoken])
+    assert (found.replies, found.loops, found.repeats, found.broken) == (4, 0, 1, 2)
+    assert Share(0, 0).percent == 0
+
+
+def rows_of(model: Mamba, tokenizer: SentencePieceTokenizer, kind: str) -> TorchRows | BackendRows:
+    if kind == "torch":
+        return TorchRows(model)
+    tensors = dense_tensors(model.state_dict(), model.config)
+    return BackendRows(ReferenceBackend(ReferenceModel(tensors, model.config), slots=8))
+
+
+def test_rows_on_the_torch_model_and_on_a_backend_agree(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:
+    drawn = []
+    for kind in ("torch", "backend"):
+        rows = rows_of(model, tokenizer, kind)
+        rows.start([[5, 9, 200, 31], [7], [44, 45]])
+        rows.read([[12], [], [13, 14]])
+        tokens, steps = [1, 2, 3], []
+        for position in range(6):
+            draws: list[Draw | None] = [Draw(token, GREEDY, 0, 0, position) for token in tokens]
+            draws[1] = None if position == 3 else draws[1]
+            drawn_now = rows.step(draws)
+            tokens = [new if draw else old for new, old, draw in zip(drawn_now, tokens, draws, strict=True)]
+            steps.append(list(tokens))
+        drawn.append(steps)
+    assert drawn[0] == drawn[1]
+
+
+def test_perplexity_counts_only_what_the_character_says(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:
+    [one, other] = [perplexity(rows_of(model, tokenizer, kind), tokenizer, SCENES[:2]) for kind in ("torch", "backend")]
+    assert one.per_token == pytest.approx(other.per_token, rel=1e-3)
+    mood_say = len(tokenizer.encode("wary")) + 1
+    assert one.tokens == 2 * (mood_say + len(tokenizer.encode("Good")) + 1)
+    assert one.bits_per_byte == pytest.approx(math.log2(one.per_token) * one.tokens / (2 * len(b"Good")))
+
+
+def test_simulated_conversations_repeat_with_the_seed(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:
+    lines = scripts(SCENES, CARDS.smalltalk, 2, 3)
+    talk = [
+        simulate(
+            Talker(rows_of(model, tokenizer, "torch"), tokenizer),
+            [Persona("A", "b")] * 2,
+            lines,
+            Sampling(max_tokens=5),
+        )
+        for _ in range(2)
+    ]
+    assert talk[0] == talk[1]
+    assert [len(spoken) for spoken in talk[0]] == [3, 3]
+    assert all(reply.finish in ("end", "length") for spoken in talk[0] for reply in spoken)
+
+
+def test_a_whole_sheet(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:
+    sheet = Sheet()
+    exam, size = Exam(SCENES, CARDS, CARDS), Size(probes=2, gaps=(1, 2), scenes=1, conversations=1, turns=1)
+    lines = list(evaluate(TorchRows(model), tokenizer, exam, size, sheet))
+    assert len(lines) == len(sheet.figures)
+    assert "told facts after 1, phrasings unseen" in sheet.text()
+    assert sheet.figures["simulated conversations"]["replies"] == 1
+    assert "What is my name?" in sheet.samples
