@@ -14,8 +14,9 @@ So the same State, seed and Turn give the same token whatever else runs.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,46 +89,55 @@ def uniform(seed: int, turn: int, position: int) -> float:
 
 
 def pick(draw: Draw, ids: Sequence[int], logits: Sequence[float]) -> int:
-    """The next token among candidates sorted by falling logit; `FAILED` when the logits are not finite."""
-    if not ids or not all(map(math.isfinite, logits)):
+    """The next token among candidates; `FAILED` when there are none or a logit is not finite."""
+    if not math.isfinite(sum(logits)) or not ids:
         return FAILED
-    adjusted = _penalised(draw, ids, logits)
+    if len(ids) == 1:
+        return ids[0]
+    pairs = _penalised(draw, ids, logits)
     if draw.sampling.temperature <= 0:
-        return adjusted[0][1]
-    top = adjusted[0][0]
-    scale = 1.0 / draw.sampling.temperature
-    weights = [math.exp((logit - top) * scale) for logit, _ in adjusted]
-    limit = draw.sampling.top_p * sum(weights)
-    head = 0.0
-    for count, weight in enumerate(weights, 1):
-        head += weight
-        if head >= limit:
-            break
-    target = uniform(draw.seed, draw.turn, draw.position) * head
-    for (_, token), weight in zip(adjusted[:count], weights, strict=False):
-        target -= weight
-        if target < 0:
-            return token
-    return adjusted[count - 1][1]
+        return pairs[0][1]
+    top, scale, exp = pairs[0][0], 1.0 / draw.sampling.temperature, math.exp
+    heads = list(accumulate([exp((top - minus) * scale) for minus, _ in pairs]))
+    last = min(bisect_left(heads, draw.sampling.top_p * heads[-1]), len(heads) - 1)
+    target = uniform(draw.seed, draw.turn, draw.position) * heads[last]
+    return pairs[min(bisect_right(heads, target), last)][1]
 
 
 def _penalised(draw: Draw, ids: Sequence[int], logits: Sequence[float]) -> list[tuple[float, int]]:
-    """(logit, id) after repetition control, falling; allowed ids (moods, actions) are not penalised."""
-    pairs = [(float(logit), int(token)) for logit, token in zip(logits, ids, strict=True)]
-    if draw.allowed is None and draw.recent and draw.sampling.repetition:
-        used = Counter(draw.recent)
-        pairs = [(logit - draw.sampling.repetition * used[token], token) for logit, token in pairs]
-    return sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+    """(-logit, id) after repetition control, likeliest first; allowed ids (moods, actions) are not penalised."""
+    recent, penalty = draw.recent, draw.sampling.repetition
+    seen = set(recent) if draw.allowed is None and penalty else ()
+    pairs = [
+        (penalty * recent.count(token) - logit if token in seen else -logit, token)
+        for token, logit in zip(ids, logits, strict=True)
+    ]
+    pairs.sort()
+    return pairs
 
 
 def pick_from_logits(draw: Draw, logits: NDArray[np.float32]) -> int:
     """As `pick`, from a whole row of logits (V,)."""
     if draw.allowed is not None:
-        ids = np.asarray(draw.allowed, np.int64)
+        return pick(draw, draw.allowed, logits[list(draw.allowed)].tolist())
+    if not np.isfinite(logits).all():
+        return FAILED
+    count = min(TOP_K + len(draw.banned), logits.shape[0])
+    if count < logits.shape[0]:
+        # All that equal the last one taken, so that ties fall to the lowest id, not to the partition's order.
+        ids = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
     else:
-        count = min(TOP_K + len(draw.banned), logits.shape[0])
-        ids = np.argpartition(-logits, count - 1)[:count]
-        ids = ids[~np.isin(ids, list(draw.banned))] if draw.banned else ids
-    order = np.lexsort((ids, -logits[ids]))[:TOP_K] if draw.allowed is None else np.lexsort((ids, -logits[ids]))
-    chosen = ids[order]
-    return pick(draw, chosen.tolist(), logits[chosen].tolist())
+        ids = np.arange(count)
+    ids = ids[np.lexsort((ids, -logits[ids]))]
+    return pick_from_top(draw, ids.tolist(), logits[ids].tolist())
+
+
+def pick_from_top(draw: Draw, ids: list[int], logits: list[float]) -> int:
+    """As `pick`, from the best of the vocabulary, likeliest first, banned ones still among them.
+
+    The caller sees to it that `TOP_K` are left without the banned, or else the whole vocabulary.
+    """
+    if not draw.banned.isdisjoint(ids):
+        kept = [(token, logit) for token, logit in zip(ids, logits, strict=True) if token not in draw.banned]
+        ids, logits = [token for token, _ in kept], [logit for _, logit in kept]
+    return pick(draw, ids[:TOP_K], logits[:TOP_K])

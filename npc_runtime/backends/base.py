@@ -45,10 +45,13 @@ class Backend(Protocol):
     vocab_size: int
     slots: int
     """Rows of the store."""
-    exact_batches: bool
-    """True when a row's bits do not depend on its batch mates (measured at load, not assumed)."""
     max_batch: int
     """Most rows of one Batch or one prefill."""
+
+    @property
+    def exact_batches(self) -> bool:
+        """True when a row's bits do not depend on its batch mates (measured when first asked, not assumed)."""
+        ...
 
     def clear(self, slot: int) -> None:
         """Sets a Slot to the State of someone who has perceived nothing."""
