@@ -258,6 +258,7 @@ class OnnxBatch:
         self._slots = list(slots)
         self._work = backend.borrow()
         self._live = list(range(len(slots)))
+        self._broken = {row for row, slot in enumerate(slots) if not _finite(backend.store[slot])}
         for row, slot in enumerate(slots):
             self._work.load(row, backend.store[slot])
 
@@ -275,7 +276,8 @@ class OnnxBatch:
             self._feed([draw.token for draw in fed])
             tops = zip(work.top_ids[: len(live)].tolist(), work.top_logits[: len(live)].tolist(), strict=True)
             for place, (row, draw, (ids, logits)) in enumerate(zip(live, fed, tops, strict=True)):
-                picked[row] = _pick(draw, ids, logits, work.logits[place])
+                if row not in self._broken:
+                    picked[row] = _pick(draw, ids, logits, work.logits[place])
         return picked
 
     def _feed(self, tokens: list[int]) -> None:
@@ -302,6 +304,12 @@ class OnnxBatch:
         for row in self._live[::-1]:
             self._release(row)
         self._backend.give_back(self._work)
+
+
+def _finite(vector: Float32) -> bool:
+    """False for a State with NaN, which rounding activations to int8 would hide from the logits."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(vector.sum()))
 
 
 def _pick(draw: Draw, ids: list[int], logits: list[float], row: Float32) -> int:
