@@ -36,6 +36,7 @@ CHORES_S = 1.0
 BACKLOG_POLL_S = 0.005
 LINGER_MS = 500
 HANDSHAKE_MS = 10_000
+SLOWEST_PONG_MS = 5_000
 _MORE_OPEN = 64
 """Requests a client may have open beside its queued Turns."""
 _TURNS = (wire.Spawn, wire.Say, wire.Observe, wire.Choose, wire.Restore, wire.Load, wire.Fork, wire.Rewind)
@@ -85,7 +86,7 @@ class Server:
         router.maxmsgsize = self.config.max_frame_bytes + 2**20  # a little too long gets an answer, much the door
         heartbeat = math.ceil(self.config.heartbeat_s * 1000)
         if heartbeat:
-            router.heartbeat_ivl, router.heartbeat_timeout = heartbeat, 3 * heartbeat
+            router.heartbeat_ivl, router.heartbeat_timeout = heartbeat, max(3 * heartbeat, SLOWEST_PONG_MS)
         self.auth.apply(router)
         if ":" in host:
             router.ipv6 = True

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-QUICK = Config(heartbeat_s=0.05, pace_tokens_per_s=0, shutdown_grace_s=0.1)
+QUICK = Config(heartbeat_s=0.2, pace_tokens_per_s=0, shutdown_grace_s=0.1)
 
 
 def chatter() -> FakeBackend:
@@ -251,7 +251,7 @@ def test_a_reply_is_streamed_in_order(daemon: Daemon) -> None:
     with Raw(daemon) as raw:
         raw.spawn()
         id = raw.send("say", npc="marta", text="hello", actions=[])
-        events = []
+        events: list[dict[str, Any]] = []
         while not events or events[-1]["ev"] != "done":
             events.append(raw.event())
     assert {event["id"] for event in events} == {id}
@@ -388,7 +388,7 @@ def test_a_silent_client_is_asked_and_then_gone() -> None:
 def test_a_defect_in_one_request_is_answered_and_reported(daemon: Daemon, capfd: pytest.CaptureFixture[str]) -> None:
     with Raw(daemon) as raw:
         session = next(iter(daemon.stage.sessions.values()))
-        session.add_verb(wire.List, lambda request, emit: 1 // 0)
+        session.add_verb(wire.List, lambda request, emit: emit(1 // 0))
         answer = raw.ask("list")
         assert answer["code"] == "internal"
         assert "ZeroDivisionError" in answer["text"]
