@@ -101,13 +101,10 @@ class Demo:
     def _evening(self, path: Path) -> tuple[int, str, Reply, str]:
         """Talks and saves, speaks once more, and kills the daemon: save bytes, digest, the last Reply, digest."""
         with self._start("A daemon") as game:
-            for name in (SMITH, KEEPER):
-                spawned = game.spawn(name, name, seed=_SEED)
-                self._names[name] = spawned.name
-                if spawned.opening:
-                    self.screen.said(spawned.name, spawned.opening.mood, spawned.opening.text)
+            self._meet(game, SMITH)
             self._say(game, SMITH, TOLD)
             self._say(game, SMITH, SMALL_TALK)
+            self._meet(game, KEEPER)
             self.screen.event(SEEN)
             game.observe(KEEPER, SEEN)
             self._say(game, KEEPER, ABOUT_IT)
@@ -152,6 +149,12 @@ class Demo:
         name = bundle["name"] if isinstance(bundle, dict) else bundle
         self.screen.note(f"  Bundle {name}, backend {ready['backend']}: {ready['reason']}\n")
         return game
+
+    def _meet(self, game: Client, persona: str) -> None:
+        spawned = game.spawn(persona, persona, seed=_SEED)
+        self._names[persona] = spawned.name
+        if spawned.opening:
+            self.screen.said(spawned.name, spawned.opening.mood, spawned.opening.text)
 
     def _say(self, game: Client, npc: str, text: str) -> Reply:
         self.screen.player(text)

@@ -12,7 +12,7 @@ from npc_runtime.errors import BadInput, Cancelled, ConnectionLost, NpcError
 from npc_runtime.persona import find_persona, to_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from npc_runtime.screen import Screen
@@ -30,6 +30,7 @@ class Talk:
         self.npc = ""
         self.names: dict[str, str] = {}
         """What each Npc's persona is called, by Npc id."""
+        self._sources: dict[str, str] = {}
         self._commands: dict[str, Callable[[str], None]] = {
             "save": self._save,
             "load": self._load,
@@ -39,6 +40,7 @@ class Talk:
             "event": self._event,
             "choose": self._choose,
             "persona": self.meet,
+            "again": self._again,
             "npc": self._turn_to,
             "help": self._help,
         }
@@ -111,26 +113,33 @@ class Talk:
         """/persona NAME: turns to another character, a persona's name or file; one met before goes on as they were."""
         if not persona:
             raise BadInput("`/persona` needs a name or a file", "/persona marta")
-        path = Path(persona)
-        named = path.stem if path.suffix == ".toml" else persona
+        named = Path(persona).stem if persona.endswith(".toml") else persona
         if named in self.names:
             self._turn_to(named)
-            return
-        # A file is read here, because a daemon may stand in another folder.
-        table = to_mapping(find_persona(path)) if path.suffix == ".toml" else self._found(persona)
-        spawned = self.verbs.spawn(named, table, seed=self.seed)
-        self.npc, self.names[named] = named, spawned.name
+        else:
+            self._spawn(named, persona)
+
+    def _spawn(self, npc: str, persona: str) -> None:
+        """Brings a persona alive, read from disk anew."""
+        spawned = self.verbs.spawn(npc, self._found(persona), seed=self.seed, replace=True)
+        self.npc, self.names[npc], self._sources[npc] = npc, spawned.name, persona
         self.screen.note(f"  {spawned.name}, {spawned.role}")
         if spawned.opening:
             self.screen.said(spawned.name, spawned.opening.mood, spawned.opening.text)
 
-    def _found(self, name: str) -> str | dict[str, Any]:
-        """A persona of our own folders as a table, any other by its name."""
-        if not self.personas:
-            return name
-        return to_mapping(find_persona(name, self.personas))
+    def _found(self, persona: str) -> str | dict[str, Any]:
+        """A file, or a name in our own folders, as a table, because a daemon may stand elsewhere; else the name."""
+        if not self.personas and not persona.endswith(".toml"):
+            return persona
+        return to_mapping(find_persona(persona, self.personas))
 
     # ---- commands
+
+    def _again(self, text: str) -> None:
+        """/again: starts over with this character, its persona read from disk as it is now."""
+        if self.npc not in self._sources:
+            raise BadInput(f"`{self.npc}` was not spawned here but loaded or forked", "/persona NAME meets another")
+        self._spawn(self.npc, self._sources[self.npc])
 
     def _turn_to(self, name: str) -> None:
         """/npc NAME: turns to a character met before."""
@@ -151,7 +160,7 @@ class Talk:
         self.names |= {info.npc: info.name for info in loaded.npcs}
         if loaded.npcs and self.npc not in [info.npc for info in loaded.npcs]:
             self.npc = loaded.npcs[0].npc
-        told = ", ".join(f"{info.npc} ({info.turns} turns)" for info in loaded.npcs)
+        told = ", ".join(f"{info.npc} ({_turns(info.turns)})" for info in loaded.npcs)
         self.screen.note(f"  loaded {told}; now with {self.names[self.npc]}")
 
     def _file(self, text: str, command: str) -> str:
@@ -164,7 +173,7 @@ class Talk:
         if text and not text.isdecimal():
             raise BadInput(f"`/rewind` takes a number of turns, got `{text:.40}`", "/rewind 2")
         info = self.verbs.rewind(self.npc, int(text or 1))
-        self.screen.note(f"  back after {info.turns} turns; {info.rewind} more can be taken back")
+        self.screen.note(f"  back at {_turns(info.turns)}; {info.rewind} more can be taken back")
 
     def _fork(self, text: str) -> None:
         """/fork NAME: a second character with the same memory, and turns to it; /npc turns back."""
@@ -182,8 +191,8 @@ class Talk:
             [
                 ("memory", f"{stats['state_bytes']:,} bytes, whatever was said"),
                 ("saved", f"{len(snapshot):,} bytes"),
-                ("lived", f"{info.tokens:,} tokens in {info.turns} turns"),
-                ("rewind", f"{info.rewind} turns can be taken back"),
+                ("lived", f"{info.tokens:,} tokens, {_turns(info.turns)}"),
+                ("rewind", f"{_turns(info.rewind)} can be taken back"),
                 ("seed", str(info.seed)),
                 ("digest", hashlib.sha256(snapshot).hexdigest()[:_DIGEST_DIGITS]),
             ]
@@ -212,7 +221,11 @@ class Talk:
         self.screen.table([(usage, meaning.strip()) for usage, _, meaning in told] + [("/quit", "leaves")])
 
 
-def _prompt() -> Any:
+def _turns(count: int) -> str:
+    return f"{count} turn{'' if count == 1 else 's'}"
+
+
+def _prompt() -> Iterator[str]:
     """Lines typed at a prompt until Ctrl-C or Ctrl-D."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # gives input() a history and editing
@@ -224,7 +237,7 @@ def _prompt() -> Any:
             return
 
 
-def _piped(source: TextIO) -> Any:
+def _piped(source: TextIO) -> Iterator[str]:
     """Lines of a pipe or file; what is not UTF-8 is shown as U+FFFD."""
     if hasattr(source, "reconfigure"):
         source.reconfigure(errors="replace")

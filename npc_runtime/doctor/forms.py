@@ -176,13 +176,14 @@ def _answer(game: Game, name: str, text: str = LINES[1]) -> tuple[str, str]:
 
 
 def _in_crowd(patient: Patient, size: int) -> tuple[str, str]:
-    """Text and State digest of one Npc's Reply while `size - 1` others answer something else."""
-    names = [f"npc-{i}" for i in range(size)]
+    """Text and State digest of one Npc's Reply while `size - 1` others, before and after it, answer something else."""
+    names, place = [f"npc-{i}" for i in range(size)], size // 2
     with patient.game() as game:
         game.spawn(*names)
-        asked = [game.begin(line(name, LINES[1] if not i else LINES[i % 5] * i)) for i, name in enumerate(names)]
-        text = game.finish(*asked)[0]["text"]
-        return text, game.state(names[0]).digest()
+        texts = [LINES[1] if i == place else LINES[i % len(LINES)] * (i + 1) for i in range(size)]
+        asked = [game.begin(line(name, text)) for name, text in zip(names, texts, strict=True)]
+        text = game.finish(*asked)[place]["text"]
+        return text, game.state(names[place]).digest()
 
 
 def _points(game: Game, name: str) -> list[Point[Mark]]:

@@ -35,10 +35,9 @@ def player_text(patient: Patient) -> Finding:
     tokenizer = patient.bundle.tokenizer
     with patient.game() as game:
         layout = game.stage.cast.layout
-        marks = {first for make in (layout.player, layout.event) for first in make("a")[:1]} & tokenizer.special
-        control = {token for token in map(tokenizer.control, CONTROL) if token is not None} | set(layout.banned)
-        leaks = [text for text in HOSTILE if control & set(tokenizer.encode(text))]
-        leaks += [text for text in HOSTILE if (control - marks) & {*layout.player(text), *layout.event(text)}]
+        marks = {layout.player("a")[0], layout.event("a")[0]}
+        leaks = [text for text in HOSTILE if tokenizer.special & set(tokenizer.encode(text))]
+        leaks += [text for text in HOSTILE if (tokenizer.special - marks) & {*layout.player(text), *layout.event(text)}]
     figures = {"lines": len(HOSTILE), "leaks": leaks}
     return Finding(not leaks, f"{len(leaks)} of {len(HOSTILE)} hostile lines yield a control token", "none", figures)
 
@@ -58,14 +57,21 @@ def typed_replies(patient: Patient) -> Finding:
 
 def _sample(game: Game, names: list[str], start: int) -> list[str]:
     """One line to each Npc at once; what is wrong with the Replies."""
-    asked = []
+    asked, tokenizer = [], game.stage.bundle.tokenizer
     for i, name in enumerate(names, start):
         moods, actions = ALLOWED[i % len(ALLOWED)]
         text = HOSTILE[i // 2 % len(HOSTILE)] if i % 2 else LINES[i // 2 % len(LINES)]
         more = {"moods": list(moods), "actions": list(actions), "temperature": 1.3, "top_p": 1.0, "seed": i}
         asked.append(game.begin(line(name, text, stream=True, **more)))
     game.finish(*asked)
-    return [fault for i, events in enumerate(asked, start) for fault in _faults(events, *ALLOWED[i % len(ALLOWED)])]
+    faults = [fault for i, events in enumerate(asked, start) for fault in _faults(events, *ALLOWED[i % len(ALLOWED)])]
+    return faults + [f"`{name}` spoke a control token" for name in names if _spoken(game, name) & tokenizer.special]
+
+
+def _spoken(game: Game, name: str) -> set[int]:
+    """Tokens of an Npc's last Replies that are not `<act>` or `<say>`, which belong to their heads."""
+    control = game.stage.bundle.tokenizer.control
+    return set(game.session.npcs[name].mark.recent) - {control("<act>"), control("<say>")}
 
 
 def _faults(events: list[wire.Event], moods: tuple[str, ...], actions: tuple[str, ...]) -> list[str]:
