@@ -29,7 +29,7 @@ class Trie(Generic[Value]):
             if node._value is not None:
                 raise ValueError(f"the sequence of {node._value!r} begins the sequence of {value!r}")
             node = node._children.setdefault(token, Trie())
-        if node._children or node._value is not None:
+        if not tokens or node._children or node._value is not None:
             raise ValueError(f"the sequence of {value!r} is empty, given twice, or begins another")
         node._value = value
 
