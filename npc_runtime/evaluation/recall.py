@@ -122,6 +122,10 @@ def ignorant(answer: str, heard: str) -> bool:
     return _DENIES.search(answer) is not None and all(name in heard for name in _NAMED.findall(answer))
 
 
+def _heard(probe: Probe) -> str:
+    return " ".join((*persona_lines(probe.persona), *(line.text for line in probe.lines)))
+
+
 def recall(
     talker: Talker,
     drills: Drills,

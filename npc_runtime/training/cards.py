@@ -12,7 +12,7 @@ from npc_runtime.training.corpus import CorpusError, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from importlib.resources.abc import Traversable
+    from importlib.abc import Traversable
     from pathlib import Path
 
 TEMPERAMENTS = ("gruff", "kind", "nervous", "proud", "sly", "solemn", "cheerful", "simple")

@@ -40,7 +40,7 @@ _SKIPPED_TALK = frozenset(
         "what do you want?",
     }
 )
-SCENE_FILLER = 0.25
+SCENE_FILLER = 0.125
 """Loss weight of scene turns that stand in drills as filler: seen too often to be learned in full each time."""
 
 
@@ -280,6 +280,6 @@ def _points(steps: Sequence[Step], rng: random.Random) -> list[float]:
         start = rng.random()
         return [start + 1e-6 * index for index in range(count)]
     if count > 1 and rng.random() < 0.4:
-        inner = sorted(rng.random() for _ in range(count - 2))
+        inner = sorted(0.1 + 0.8 * rng.random() for _ in range(count - 2))
         return [rng.random() * 0.1, *inner, 0.9 + 0.1 * rng.random()]
     return sorted(rng.random() for _ in range(count))

@@ -31,6 +31,6 @@ def character_loss(model: Mamba, batch: Batch, device: torch.device) -> Tensor:
     return total / weight.sum().clamp(min=1e-6)
 
 
-def _moved(values: np.ndarray, device: torch.device) -> Tensor:  # type: ignore[type-arg]  # of any dtype
+def _moved(values: np.ndarray, device: torch.device) -> Tensor:
     found = torch.from_numpy(np.ascontiguousarray(values))
     return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found

@@ -45,7 +45,7 @@ class Shard:
     def excerpt(self, rng: random.Random, length: int) -> Document:
         """At most `length` tokens from a random place (so that long documents are read throughout)."""
         at = rng.randrange(len(self.tokens))
-        index = bisect.bisect_right(self.starts, at) - 1  # type: ignore[arg-type]
+        index = bisect.bisect_right(self.starts, at) - 1
         start, end = int(self.starts[index]), int(self.starts[index + 1])
         start = max(start, min(at, end - length))
         end = min(end, start + length)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from npc_runtime.persona import MOODS
 from npc_runtime.training.cards import CORE
 from npc_runtime.training.corpus import Line
-from npc_runtime.training.values import Values, slots
+from npc_runtime.training.values import IGNORANCE, UNKNOWN_NAME, UNKNOWN_PLACE, Values, slots
 
 if TYPE_CHECKING:
     import random
@@ -22,15 +22,29 @@ if TYPE_CHECKING:
 
 Step = tuple[Line, ...]
 
-ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.7, 0.5
+ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.375
 """Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
 
 PRONOUN_SLOTS = {"they", "them", "their"}
 
-IGNORANCE = ["I don't know.", "I couldn't tell you.", "I've no idea.", "I wouldn't know anything about that.", "That I can't tell you.", "You're asking the wrong one.", "Never heard of it.", "I can't say. Ask somebody else.", "If I knew, I'd tell you.", "I know nothing of that.", "No. I'd be guessing.", "That's news to me.", "Nobody told me anything about that."]
-UNKNOWN_NAME = ["I know no {x}.", "Who is {x}?", "I've never heard of {x}.", "{x}? The name means nothing to me.", "I can't help you with {x}.", "{x}? I couldn't say.", "I've never met any {x}.", "Nobody told me of {x}."]
-UNKNOWN_PLACE = ["I've never been to {x}.", "{x}? I couldn't tell you where that is.", "I know nothing of {x}.", "I've never heard of {x}.", "{x}? Ask someone who has been there.", "I can't tell you anything about {x}."]
-_ASIDES = ["By the way, ", "Tell me, ", "One question. ", "Listen. ", "Hey, ", "So, ", "Now then. ", "One more thing. ", "Well, ", "I was wondering. ", "Say, ", "Oh, and ", "Before I go. ", "Be honest. ", "Quick question. ", "Hm. "]
+_ASIDES = [
+    "By the way, ",
+    "Tell me, ",
+    "One question. ",
+    "Listen. ",
+    "Hey, ",
+    "So, ",
+    "Now then. ",
+    "One more thing. ",
+    "Well, ",
+    "I was wondering. ",
+    "Say, ",
+    "Oh, and ",
+    "Before I go. ",
+    "Be honest. ",
+    "Quick question. ",
+    "Hm. ",
+]
 _GREETINGS = ["Hello. ", "Hi! ", "Good day. ", "Hey. ", "Good evening. ", "Greetings. ", "Hello there! ", "Well met. "]
 
 KIN = (
@@ -196,7 +210,7 @@ def persona_fact(
     secret = "secret" in card.tags
     asks = usable(card.ask, known)
     answers = usable(card.guard, known) if secret else with_slots(card.answer, known) or usable(card.answer, known)
-    steps = []
+    steps: list[Step] = []
     for _ in range(rng.choice((1, 1, 2))):
         if asks and answers:
             question = heard(aside(values.fill(rng.choice(asks)), rng), rng)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npc_runtime.training.corpus import held_out
-from npc_runtime.training.values import person
+from npc_runtime.training.values import NOT_NAMES, person
 
 if TYPE_CHECKING:
     import random
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[A-Za-z][a-z]+")
 _MID = re.compile(r"[a-z,;] ([A-Z][a-z]{2,})")
-_KEPT = frozenset(
-    ["God", "Lord", "Lady", "Sir", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December", "English", "French", "German", "Spanish", "Earth", "Mars"]
-)
 _INTRODUCES = re.compile(r"\b(?:my name|name'?s|call me|i'?m|i am|it'?s|this is)\b", re.IGNORECASE)
 
 
@@ -55,7 +52,7 @@ class Renamer:
         """Words that are written with a capital inside sentences and nowhere without one."""
         found = {word for text in texts(scene) for word in _MID.findall(text)}
         found |= set(_WORD.findall(scene.persona.name))
-        return sorted(word for word in found if word.lower() not in self._common and word not in _KEPT)
+        return sorted(word for word in found if word.lower() not in self._common and word not in NOT_NAMES)
 
     def told_names(self, scene: Scene) -> bool:
         """Whether the player seems to say a name in this scene."""
