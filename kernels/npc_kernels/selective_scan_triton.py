@@ -116,10 +116,27 @@ def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr):
     return rows
 
 
+_ROW = tl.constexpr(
+    "\n".join(f"ld.global.nc.v4.b32 {{${4 * i}, ${4 * i + 1}, ${4 * i + 2}, ${4 * i + 3}}}, [$16 + {16 * i}];" for i in range(4))
+)
+_ROW_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["l"] * 16))
+
+
 @triton.jit
-def _row(ptr, t, count, offs_n, N: tl.constexpr):
-    """Row t of B (or, from ptr + N, of C) in fp32, the same for every channel; past the end the last row again."""
-    return tl.load(ptr + tl.minimum(t, count - 1) * 2 * N + offs_n)
+def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr):
+    """Row t of B (or, from ptr + N, of C) in fp32 as an (N, BLOCK_E) tile; past the end the last row again.
+
+    The instruction says that no store can change the row, so that it is loaded ahead of earlier steps' stores: with
+    plain loads every step waits for the L2 cache.
+    """
+    ptr += tl.minimum(t, count - 1) * 2 * N
+    if ASM:
+        # Each element's own address, though only a thread's first is used: of a constant tile Triton computes one element.
+        address = (ptr.to(tl.int64) + offs_n * 4)[:, None] + tl.zeros((N, BLOCK_E), tl.int64)
+        row = tl.inline_asm_elementwise(_ROW, _ROW_REGISTERS, [address], dtype=tl.float32, is_pure=True, pack=16)
+    else:
+        row = tl.load(ptr + offs_n)[:, None]
+    return row
 
 
 @triton.jit
@@ -163,7 +180,7 @@ def _decay(delta, a2, shift, HAS_SEQ: tl.constexpr):
 def _chunk_state_kernel(
     x_ptr, dt_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, end_ptr, sum_ptr,
     L, E, chunk_len, n_chunks, x_batch, x_row, dt_batch, dt_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, STEPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
 ):  # fmt: skip
     """State at the end of a chunk that starts from zero, and the sum of delta over it."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -186,9 +203,9 @@ def _chunk_state_kernel(
         for s in tl.static_range(STEPS):
             t = t0 + s
             delta = _delta(dts[s], bias, t, count)
-            b_row = _row(bc_base, t, count, offs_n, N)
+            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
             shift = _border(seq_base, first, t, count, HAS_SEQ)
-            state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row[:, None]
+            state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row
             total += delta - shift  # A is negative, so a border's share must be +1e30
         xs, dts = next_xs, next_dts
     place = batch * n_chunks + chunk
@@ -222,7 +239,7 @@ def _carry_kernel(
 def _scan_fwd_kernel(
     x_ptr, dt_ptr, z_ptr, bc_ptr, a_ptr, d_ptr, bias_ptr, seq_ptr, start_ptr, y_ptr, final_ptr, save_ptr,
     L, E, chunk_len, n_chunks, n_saves, x_batch, x_row, dt_batch, dt_row, z_batch, z_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_START: tl.constexpr,
 ):  # fmt: skip
     """y and the final state of a chunk (all of L when there is one); every SAVE steps the state, for the backward."""
@@ -249,17 +266,17 @@ def _scan_fwd_kernel(
         next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS)
         next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS) if HAS_Z else ()
         if SAVE > 0:
-            if t0 % SAVE == 0:
+            if SAVE == STEPS or t0 % SAVE == 0:
                 place = batch * n_saves + (first + t0) // SAVE
                 tl.store(save_ptr + place * N * E + tile, state, mask=mask_e[None, :])
         for s in tl.static_range(STEPS):
             t = t0 + s
             x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count)
-            b_row = _row(bc_base, t, count, offs_n, N)
-            c_row = _row(bc_base + N, t, count, offs_n, N)
+            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
+            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM)
             shift = _border(seq_base, first, t, count, HAS_SEQ)
-            state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * x)[None, :] * b_row[:, None]
-            y = tl.sum(state * c_row[:, None], 0) + skip * x
+            state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * x)[None, :] * b_row
+            y = tl.sum(state * c_row, 0) + skip * x
             if HAS_Z:
                 z = zs[s].to(tl.float32)
                 y *= z * _sigmoid(z)
@@ -273,7 +290,7 @@ def _scan_fwd_kernel(
 def _chunk_grad_kernel(
     dt_ptr, z_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, dout_ptr, local_ptr, sum_ptr,
     L, E, chunk_len, n_chunks, dt_batch, dt_row, z_batch, z_row, dout_batch, dout_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, STEPS: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
     HAS_SEQ: tl.constexpr,
 ):  # fmt: skip
     """Gradient for the state before a chunk when none comes from after it, and the sum of delta over the chunk."""
@@ -301,9 +318,9 @@ def _chunk_grad_kernel(
             if HAS_Z:
                 z = zs[STEPS - 1 - r].to(tl.float32)
                 dy *= z * _sigmoid(z)
-            c_row = _row(bc_base + N, t, count, offs_n, N)
+            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM)
             shift = _border(seq_base, first, t, count, HAS_SEQ)
-            grad = _decay(delta, a2, shift, HAS_SEQ) * (grad + c_row[:, None] * dy[None, :])
+            grad = _decay(delta, a2, shift, HAS_SEQ) * (grad + c_row * dy[None, :])
             total += delta - shift
     place = batch * n_chunks + chunk
     tl.store(local_ptr + place * N * E + tile, grad, mask=mask_e[None, :])
@@ -315,9 +332,9 @@ def _scan_bwd_kernel(
     x_ptr, dt_ptr, z_ptr, bc_ptr, a_ptr, d_ptr, bias_ptr, seq_ptr, save_ptr, dout_ptr, into_ptr,
     dx_ptr, ddt_ptr, dz_ptr, part_ptr, dstart_ptr, dparam_ptr,
     L, E, chunk_len, n_chunks, n_saves, x_batch, x_row, dt_batch, dt_row, z_batch, z_row, dout_batch, dout_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_INTO: tl.constexpr,
-    SUMS: tl.constexpr,
+    SUMS: tl.constexpr, APART: tl.constexpr,
 ):  # fmt: skip
     """All gradients of a chunk, newest token first.
 
@@ -358,38 +375,39 @@ def _scan_bwd_kernel(
             replay_dts = _rows(dt_base, dt_row, r0, count, offs_e, E, STEPS)
             for s in tl.static_range(STEPS):
                 t = r0 + s
-                delta, b_row = _delta(replay_dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N)
-                step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row[:, None]
+                delta, b_row = _delta(replay_dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
+                step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row
                 state = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state + step
         olds = ()  # what is left of the state before each step
         for s in tl.static_range(STEPS):
             t = t0 + s
-            delta, b_row = _delta(dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N)
+            delta, b_row = _delta(dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
             old = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state
-            state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row[:, None]
+            state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row
             olds = olds + (old,)
         zero = _zero(a_ptr, L)
+        bc_again = bc_base + zero.to(tl.int32) if APART else bc_base
         for r in tl.static_range(STEPS):
             t = t0 + (STEPS - 1 - r)
             x, raw = xs[STEPS - 1 - r].to(tl.float32), dts[STEPS - 1 - r]
             delta = _delta(raw, bias, t, count) + zero
             u, dy = delta * x, douts[STEPS - 1 - r].to(tl.float32)
-            b_row, c_row = _row(bc_base, t, count, offs_n, N), _row(bc_base + N, t, count, offs_n, N)
+            b_row, c_row = _row(bc_again, t, count, offs_n, N, BLOCK_E, ASM), _row(bc_again + N, t, count, offs_n, N, BLOCK_E, ASM)
             old = olds[STEPS - 1 - r]
-            state = old + u[None, :] * b_row[:, None]
+            state = old + u[None, :] * b_row
             if HAS_Z:
                 z = zs[STEPS - 1 - r].to(tl.float32)
                 gate = _sigmoid(z)
-                y = tl.sum(state * c_row[:, None], 0) + skip * x
+                y = tl.sum(state * c_row, 0) + skip * x
                 dz = dy * y * gate * (1.0 + z * (1.0 - gate))
                 tl.store(dz_ptr + out + t * E, dz, mask=_if(t < count, offs_e, E))
                 dy *= z * gate
-            grad += c_row[:, None] * dy[None, :]
+            grad += c_row * dy[None, :]
             part = part_base + t * part_row
             _store_channel_sums(
                 part, grad * u[None, :], state * dy[None, :], offs_n, t < count, N, BLOCK_E, SUMS
             )
-            du = tl.sum(grad * b_row[:, None], 0)
+            du = tl.sum(grad * b_row, 0)
             through = grad * old
             da += delta[None, :] * through
             ddelta = tl.sum(a2 * through, 0) * LN2 + x * du
@@ -424,10 +442,11 @@ def _reduce_kernel(part_ptr, db_ptr, dc_ptr, rows, blocks, N: tl.constexpr, ROWS
 
 
 # Steps between two saved states: 8 costs 64 bytes a channel and token in memory, half a recomputation of time.
-SAVE_EVERY = 8
+SAVE_EVERY = 4
 FWD_STEPS, BWD_STEPS, LANES = 4, 4, 32
 FWD_REGISTERS: int | None = None
 BWD_REGISTERS: int | None = None
+APART = True
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -458,6 +477,7 @@ class SelectiveScan(torch.autograd.Function):
         n_chunks = -(-length // chunk_len)
         grid = (triton.cdiv(channels, LANES), n_chunks, batch)
         shape = {"N": n_state, "BLOCK_E": LANES, "num_warps": 1, "enable_fp_fusion": True}
+        asm = n_state == 16 and x.device.type == "cuda"
         flags = {"HAS_BIAS": dt_bias is not None, "HAS_SEQ": seq_idx is not None}
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx  # a pointer is needed to offset
         start = initial_state
@@ -465,7 +485,7 @@ class SelectiveScan(torch.autograd.Function):
             local, total, into = _chunk_buffers(x, n_chunks, n_state)
             _chunk_state_kernel[grid](
                 x, dt, bc, a2, dt_bias, seq_or_x, local, total, length, channels, chunk_len, n_chunks,
-                *_strides(x), *_strides(dt), STEPS=FWD_STEPS, **shape, **flags,
+                *_strides(x), *_strides(dt), ASM=asm, STEPS=FWD_STEPS, **shape, **flags,
             )  # fmt: skip
             _carry_kernel[grid[0], batch](
                 local, total, a2, initial_state, into, channels, n_chunks,
@@ -480,7 +500,7 @@ class SelectiveScan(torch.autograd.Function):
         _scan_fwd_kernel[grid](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             length, channels, chunk_len, n_chunks, n_saves, *_strides(x), *_strides(dt), *_strides(z),
-            STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
+            ASM=asm, STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
             maxnreg=FWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
@@ -499,6 +519,7 @@ class SelectiveScan(torch.autograd.Function):
         n_chunks = -(-length // chunk_len)
         grid = (triton.cdiv(channels, LANES), n_chunks, batch)
         shape = {"N": n_state, "BLOCK_E": LANES, "num_warps": 1, "enable_fp_fusion": True}
+        asm = n_state == 16 and x.device.type == "cuda"
         flags = {"HAS_BIAS": dt_bias is not None, "HAS_SEQ": seq_idx is not None, "HAS_Z": z is not None}
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx
         into = None if dfinal is None else dfinal.float().contiguous()
@@ -506,7 +527,7 @@ class SelectiveScan(torch.autograd.Function):
             local, total, carried = _chunk_buffers(x, n_chunks, n_state)
             _chunk_grad_kernel[grid](
                 dt, z_or_x, bc, a2, dt_bias, seq_or_x, dout, local, total, length, channels, chunk_len, n_chunks,
-                *_strides(dt), *_strides(z), *_strides(dout), STEPS=FWD_STEPS, **shape, **flags,
+                *_strides(dt), *_strides(z), *_strides(dout), ASM=asm, STEPS=FWD_STEPS, **shape, **flags,
             )  # fmt: skip
             _carry_kernel[grid[0], batch](
                 local, total, a2, into, carried, channels, n_chunks, HAS_START=into is not None, REVERSE=True, **shape
@@ -521,8 +542,8 @@ class SelectiveScan(torch.autograd.Function):
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into, dx, ddt, dx if z is None else dz, part, dstart, dparam,
             length, channels, chunk_len, n_chunks, saves.shape[1],
             *_strides(x), *_strides(dt), *_strides(z), *_strides(dout),
-            STEPS=BWD_STEPS, SAVE=ctx.save_every, HAS_D=D is not None, HAS_INTO=into is not None,
-            SUMS=_sums(x, n_state), maxnreg=BWD_REGISTERS, **shape, **flags,
+            ASM=asm, STEPS=BWD_STEPS, SAVE=ctx.save_every, HAS_D=D is not None, HAS_INTO=into is not None,
+            SUMS=_sums(x, n_state), APART=APART, maxnreg=BWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         db, dc = (torch.empty(batch, length, n_state, dtype=d, device=x.device) for d in ctx.dtypes[1:])
         _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, grid[0], N=n_state, ROWS=16)
