@@ -140,6 +140,15 @@ def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.
 
 
 @triton.jit
+def _prefetch(address, LEVEL: tl.constexpr):
+    """Ask for the memory at each lane's address ahead of its use: LEVEL 1 into the L1 cache, 2 into L2, 0 not at all."""
+    if LEVEL == 1:
+        tl.inline_asm_elementwise("prefetch.global.L1 [$1];", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+    if LEVEL == 2:
+        tl.inline_asm_elementwise("prefetch.global.L2 [$1];", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
 def _delta(raw, bias, t, count):
     """Softplus of one row of dt; zero past the end, where a step must change nothing."""
     return tl.where(t < count, _softplus(raw.to(tl.float32) + bias), 0.0)
@@ -241,6 +250,7 @@ def _scan_fwd_kernel(
     L, E, chunk_len, n_chunks, n_saves, x_batch, x_row, dt_batch, dt_row, z_batch, z_row,
     N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_START: tl.constexpr,
+    PREFETCH: tl.constexpr,
 ):  # fmt: skip
     """y and the final state of a chunk (all of L when there is one); every SAVE steps the state, for the backward."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -265,6 +275,9 @@ def _scan_fwd_kernel(
         next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS)
         next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS)
         next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS) if HAS_Z else ()
+        if PREFETCH > 0:
+            to = tl.minimum(t0 + STEPS + tl.arange(0, BLOCK_E) % STEPS, count - 1)
+            _prefetch((bc_base + to * 2 * N).to(tl.int64), PREFETCH)
         if SAVE > 0:
             if SAVE == STEPS or t0 % SAVE == 0:
                 place = batch * n_saves + (first + t0) // SAVE
@@ -334,7 +347,7 @@ def _scan_bwd_kernel(
     L, E, chunk_len, n_chunks, n_saves, x_batch, x_row, dt_batch, dt_row, z_batch, z_row, dout_batch, dout_row,
     N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_INTO: tl.constexpr,
-    SUMS: tl.constexpr, APART: tl.constexpr,
+    SUMS: tl.constexpr, APART: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
     """All gradients of a chunk, newest token first.
 
@@ -378,6 +391,19 @@ def _scan_bwd_kernel(
                 delta, b_row = _delta(replay_dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
                 step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row
                 state = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state + step
+        if PREFETCH > 0:  # the next group: its saved state, its rows, its B and C
+            lane, t = tl.arange(0, BLOCK_E), tl.maximum(t0 - STEPS, 0)
+            column = tl.program_id(0) * BLOCK_E
+            row = lane - N  # lanes N and up take the rows, the ones below the saved state
+            to = t + lane % STEPS
+            address = (x_base + to * x_row + column).to(tl.int64)
+            address = tl.where(row < 3 * STEPS, (dt_base + to * dt_row + column).to(tl.int64), address)
+            address = tl.where(row < 2 * STEPS, (dout_base + to * dout_row + column).to(tl.int64), address)
+            if HAS_Z:
+                address = tl.where(row < STEPS, (z_base + to * z_row + column).to(tl.int64), address)
+            line = save_ptr + (batch * n_saves + (first + t) // SAVE) * N * E + lane % N * E + column
+            _prefetch(tl.where(lane < N, line.to(tl.int64), address), PREFETCH)
+            _prefetch((bc_base + to * 2 * N).to(tl.int64), 1)
         olds = ()  # what is left of the state before each step
         for s in tl.static_range(STEPS):
             t = t0 + s
@@ -447,6 +473,7 @@ FWD_STEPS, BWD_STEPS, LANES = 4, 4, 32
 FWD_REGISTERS: int | None = None
 BWD_REGISTERS: int | None = None
 APART = True
+FWD_PREFETCH, BWD_PREFETCH = 0, 0
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -501,7 +528,7 @@ class SelectiveScan(torch.autograd.Function):
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             length, channels, chunk_len, n_chunks, n_saves, *_strides(x), *_strides(dt), *_strides(z),
             ASM=asm, STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
-            maxnreg=FWD_REGISTERS, **shape, **flags,
+            PREFETCH=FWD_PREFETCH if asm else 0, maxnreg=FWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
         ctx.chunk_len, ctx.save_every, ctx.dtypes = chunk_len, save_every, (A.dtype, B.dtype, C.dtype)
@@ -543,7 +570,8 @@ class SelectiveScan(torch.autograd.Function):
             length, channels, chunk_len, n_chunks, saves.shape[1],
             *_strides(x), *_strides(dt), *_strides(z), *_strides(dout),
             ASM=asm, STEPS=BWD_STEPS, SAVE=ctx.save_every, HAS_D=D is not None, HAS_INTO=into is not None,
-            SUMS=_sums(x, n_state), APART=APART, maxnreg=BWD_REGISTERS, **shape, **flags,
+            SUMS=_sums(x, n_state), APART=APART,
+            PREFETCH=BWD_PREFETCH if asm else 0, maxnreg=BWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         db, dc = (torch.empty(batch, length, n_state, dtype=d, device=x.device) for d in ctx.dtypes[1:])
         _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, grid[0], N=n_state, ROWS=16)
