@@ -58,10 +58,20 @@ def served(
 class Raw:
     """A DEALER that sends what it is told and nothing of its own accord."""
 
-    def __init__(self, daemon: Daemon, hello: bool = True, session: str = "", key: str | None = None, **options: Any):
+    def __init__(
+        self,
+        daemon: Daemon,
+        hello: bool = True,
+        session: str = "",
+        key: str | None = None,
+        watch: int = zmq.EVENT_DISCONNECTED,
+        **options: Any,
+    ) -> None:
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.reconnect_ivl = -1
+        self.socket.sndtimeo = WAIT_MS
+        self.monitor = self.socket.get_monitor_socket(watch)
         self.socket.plain_username = b"npc"
         self.socket.plain_password = (daemon.key if key is None else key).encode()
         for name, value in options.items():
@@ -96,9 +106,15 @@ class Raw:
         return self.until(self.send(op, **fields))
 
     def spawn(self, npc: str = "marta", **fields: Any) -> dict[str, Any]:
-        return self.ask("spawn", npc=npc, persona=MARTA, **fields)
+        return self.ask("spawn", npc=npc, persona=MARTA, **{"seed": 7, **fields})
+
+    def cut_off(self) -> bool:
+        """Waits for what the socket's monitor watches for."""
+        return bool(self.monitor.poll(WAIT_MS))
 
     def vanish(self) -> None:
+        if not self.socket.closed:
+            self.socket.disable_monitor()
         self.context.destroy(0)
 
     def __enter__(self) -> Raw:

@@ -46,7 +46,7 @@ def test_start_talk_and_close_end_to_end() -> None:
         assert client.ready["bundle"]["name"] == "fake"
         assert client.ready["pid"] == (process.pid if process else 0)
         assert client.hello["session"] == "game"
-        client.spawn("marta", MARTA)
+        client.spawn("marta", MARTA, seed=7)
         assert client.say("marta", "hello").text
     assert process is not None
     assert process.returncode == 0, "the daemon ended in order"
@@ -75,7 +75,7 @@ def test_a_command_that_is_no_program_is_told() -> None:
 
 def test_a_killed_daemon_ends_everything_under_way() -> None:
     with Client.start("chatter", command=COMMAND) as client:
-        client.spawn("marta", MARTA)
+        client.spawn("marta", MARTA, seed=7)
         stream = client.stream("marta", "Tell me all.", pace=20)
         pieces = iter(stream)
         next(pieces)
@@ -94,7 +94,7 @@ def test_a_signalled_daemon_ends_in_order(number: signal.Signals) -> None:
     with Client.start("fake", command=COMMAND) as client:
         assert client._daemon is not None
         process = client._daemon.process
-        client.spawn("marta", MARTA)
+        client.spawn("marta", MARTA, seed=7)
         process.send_signal(number)
         assert process.wait(30) == 0
         with pytest.raises(errors.ConnectionLost):
@@ -181,7 +181,7 @@ def test_no_thread_or_socket_is_left_behind() -> None:
 def test_a_session_is_found_again_under_its_name() -> None:
     with served() as daemon:
         with connect(daemon) as client:
-            client.spawn("marta", MARTA)
+            client.spawn("marta", MARTA, seed=7)
             client.say("marta", "I am Tolliver.")
         with connect(daemon) as client:
             assert client.hello["resumed"]
@@ -190,7 +190,7 @@ def test_a_session_is_found_again_under_its_name() -> None:
 
 def test_after_a_lost_connection_reconnect_goes_on() -> None:
     with served() as daemon, connect(daemon) as first:
-        first.spawn("marta", MARTA)
+        first.spawn("marta", MARTA, seed=7)
         waiting = first.stream("marta", "hello", pace=1)
         with connect(daemon) as second:
             assert second.list()[0].npc == "marta"
@@ -241,7 +241,7 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent() -> None:
 
 def test_a_long_reply_can_be_cut_where_the_player_stopped_reading() -> None:
     with served(Config(), FakeBackend(slots=256, end_bias=-60)) as daemon, connect(daemon) as client:
-        client.spawn("marta", MARTA)
+        client.spawn("marta", MARTA, seed=7)
         stream = client.stream("marta", "Tell me all.", pace=200)
         shown = ""
         for piece in stream:
@@ -276,7 +276,7 @@ def test_curve_lets_known_clients_in_each_to_its_own_sessions(
 ) -> None:
     daemon, (one, two, stranger) = guarded
     with connect(daemon, curve=one) as first, connect(daemon, curve=two) as second:
-        first.spawn("marta", MARTA)
+        first.spawn("marta", MARTA, seed=7)
         assert first.say("marta", "hello").finish == "end"
         assert second.hello["session"] == first.hello["session"] == "castle"
         assert second.list() == (), "the name of a Session belongs to the key"

@@ -34,7 +34,7 @@ def test_a_missing_bundle_is_told_of() -> None:
 def test_closing_ends_what_is_under_way_and_every_later_verb() -> None:
     backend = FakeBackend(slots=256, end_bias=-60)
     runtime = Runtime(open_stage=lambda: fake_stage(Config(pace_tokens_per_s=1), backend))
-    runtime.spawn("marta", MARTA)
+    runtime.spawn("marta", MARTA, seed=7)
     stream = runtime.stream("marta", "Tell me all.")
     assert next(iter(stream)).mood
     waiting = runtime.aio.say("marta", "and more")
@@ -57,7 +57,7 @@ def test_it_tells_its_backend_and_why() -> None:
 def test_a_defect_ends_one_request_not_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = fake_stage(Config(pace_tokens_per_s=0))
     with Runtime(open_stage=lambda: stage) as runtime:
-        runtime.spawn("marta", MARTA)
+        runtime.spawn("marta", MARTA, seed=7)
         session = stage.sessions[""]
         with monkeypatch.context() as patch:
             patch.setattr(session, "handle", lambda request, emit: 1 // 0)
