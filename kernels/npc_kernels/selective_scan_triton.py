@@ -66,8 +66,8 @@ _SUMS_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["r"] * 32 + ["l"] * 16))
 def _store_channel_sums(ptr, db, dc, offs_n, inside, N: tl.constexpr, BLOCK_E: tl.constexpr, SUMS: tl.constexpr):
     """Store the sums of two (N, BLOCK_E) tiles over the channels, 2N floats at ptr."""
     if SUMS == 0:
-        tl.store(ptr + offs_n, tl.sum(db, 1), mask=_if(inside, offs_n, N))
-        tl.store(ptr + N + offs_n, tl.sum(dc, 1), mask=_if(inside, offs_n, N))
+        tl.store(ptr + offs_n, tl.sum(db, 1), mask=_if(inside, offs_n, N, False))
+        tl.store(ptr + N + offs_n, tl.sum(dc, 1), mask=_if(inside, offs_n, N, False))
     else:
         lane = tl.arange(0, BLOCK_E)
         place = lane // 16 * 16 + lane % 4 * 4 + lane // 8 % 2 * 2 + lane // 4 % 2
@@ -101,18 +101,26 @@ def _sigmoid(v):
 
 
 @triton.jit
-def _if(inside, offs, size):
-    """Mask `offs < size` where the scalar `inside` holds, else nothing (the interpreter cannot spread a scalar bool)."""
-    return offs < tl.where(inside, size, 0)
+def _if(inside, offs, size, FULL: tl.constexpr):
+    """Mask `offs < size` where the scalar `inside` holds, else nothing (the interpreter cannot spread a scalar bool).
+
+    FULL says that neither can fail, and saves the instructions.
+    """
+    mask = offs < tl.where(inside, size, 0)
+    if FULL:
+        mask = tl.full(offs.shape, 1, tl.int1)
+    return mask
 
 
 @triton.jit
-def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr):
-    """Load STEPS rows of channels from `first` on, as a tuple; rows from `count` on read as zero."""
+def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr, FULL: tl.constexpr):
+    """Load STEPS rows of channels from `first` on, as a tuple; rows from `count` on read as zero, if FULL as anything."""
     rows = ()
+    if FULL:
+        first = tl.minimum(first, count - STEPS)
     for s in tl.static_range(STEPS):
         t = first + s
-        rows = rows + (tl.load(ptr + t * row + offs_e, mask=_if(t < count, offs_e, E), other=0.0),)
+        rows = rows + (tl.load(ptr + t * row + offs_e, mask=_if(t < count, offs_e, E, FULL), other=0.0),)
     return rows
 
 
@@ -123,13 +131,13 @@ _ROW_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["l"] * 16))
 
 
 @triton.jit
-def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr):
+def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr):
     """Row t of B (or, from ptr + N, of C) in fp32 as an (N, BLOCK_E) tile; past the end the last row again.
 
     The instruction says that no store can change the row, so that it is loaded ahead of earlier steps' stores: with
     plain loads every step waits for the L2 cache.
     """
-    ptr += tl.minimum(t, count - 1) * 2 * N
+    ptr += (t if FULL else tl.minimum(t, count - 1)) * 2 * N
     if ASM:
         # Each element's own address, though only a thread's first is used: of a constant tile Triton computes one element.
         address = (ptr.to(tl.int64) + offs_n * 4)[:, None] + tl.zeros((N, BLOCK_E), tl.int64)
@@ -149,9 +157,10 @@ def _prefetch(address, LEVEL: tl.constexpr):
 
 
 @triton.jit
-def _delta(raw, bias, t, count):
+def _delta(raw, bias, t, count, FULL: tl.constexpr):
     """Softplus of one row of dt; zero past the end, where a step must change nothing."""
-    return tl.where(t < count, _softplus(raw.to(tl.float32) + bias), 0.0)
+    delta = _softplus(raw.to(tl.float32) + bias)
+    return delta if FULL else tl.where(t < count, delta, 0.0)
 
 
 @triton.jit
@@ -188,8 +197,8 @@ def _decay(delta, a2, shift, HAS_SEQ: tl.constexpr):
 @triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks"])
 def _chunk_state_kernel(
     x_ptr, dt_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, end_ptr, sum_ptr,
-    L, E, chunk_len, n_chunks, x_batch, x_row, dt_batch, dt_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
+    L, E, chunk_len, n_chunks, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
 ):  # fmt: skip
     """State at the end of a chunk that starts from zero, and the sum of delta over it."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -197,7 +206,7 @@ def _chunk_state_kernel(
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
-    mask_e = offs_e < E
+    mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
@@ -205,14 +214,14 @@ def _chunk_state_kernel(
     bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     state = tl.zeros((N, BLOCK_E), tl.float32)
     total = tl.zeros((BLOCK_E,), tl.float32)
-    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS)
+    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     for t0 in range(0, count, STEPS):
-        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS)
-        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS)
+        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         for s in tl.static_range(STEPS):
             t = t0 + s
-            delta = _delta(dts[s], bias, t, count)
-            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
+            delta = _delta(dts[s], bias, t, count, FULL)
+            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             shift = _border(seq_base, first, t, count, HAS_SEQ)
             state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row
             total += delta - shift  # A is negative, so a border's share must be +1e30
@@ -247,8 +256,9 @@ def _carry_kernel(
 @triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks", "n_saves"])
 def _scan_fwd_kernel(
     x_ptr, dt_ptr, z_ptr, bc_ptr, a_ptr, d_ptr, bias_ptr, seq_ptr, start_ptr, y_ptr, final_ptr, save_ptr,
-    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row, dt_batch, dt_row, z_batch, z_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
+    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr, z_batch, z_row: tl.constexpr,
+    out_row: tl.constexpr, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
+    STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_START: tl.constexpr,
     PREFETCH: tl.constexpr,
 ):  # fmt: skip
@@ -258,7 +268,7 @@ def _scan_fwd_kernel(
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
-    mask_e = offs_e < E
+    mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
@@ -269,12 +279,12 @@ def _scan_fwd_kernel(
     state = tl.zeros((N, BLOCK_E), tl.float32)
     if HAS_START:
         state = tl.load(start_ptr + (batch * n_chunks + chunk) * N * E + tile, mask=mask_e[None, :], other=0.0)
-    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS)
-    zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS) if HAS_Z else ()
+    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
+    zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
     for t0 in range(0, count, STEPS):
-        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS)
-        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS)
-        next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS) if HAS_Z else ()
+        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         if PREFETCH > 0:
             to = tl.minimum(t0 + STEPS + tl.arange(0, BLOCK_E) % STEPS, count - 1)
             _prefetch((bc_base + to * 2 * N).to(tl.int64), PREFETCH)
@@ -284,16 +294,16 @@ def _scan_fwd_kernel(
                 tl.store(save_ptr + place * N * E + tile, state, mask=mask_e[None, :])
         for s in tl.static_range(STEPS):
             t = t0 + s
-            x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count)
-            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
-            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM)
+            x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count, FULL)
+            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             shift = _border(seq_base, first, t, count, HAS_SEQ)
             state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * x)[None, :] * b_row
             y = tl.sum(state * c_row, 0) + skip * x
             if HAS_Z:
                 z = zs[s].to(tl.float32)
                 y *= z * _sigmoid(z)
-            tl.store(y_base + t * E, y, mask=_if(t < count, offs_e, E))
+            tl.store(y_base + t * out_row, y, mask=_if(t < count, offs_e, E, FULL))
         xs, dts, zs = next_xs, next_dts, next_zs
     if chunk == n_chunks - 1:
         tl.store(final_ptr + batch * N * E + tile, state, mask=mask_e[None, :])
@@ -302,8 +312,8 @@ def _scan_fwd_kernel(
 @triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks"])
 def _chunk_grad_kernel(
     dt_ptr, z_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, dout_ptr, local_ptr, sum_ptr,
-    L, E, chunk_len, n_chunks, dt_batch, dt_row, z_batch, z_row, dout_batch, dout_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
+    L, E, chunk_len, n_chunks, dt_batch, dt_row: tl.constexpr, z_batch, z_row: tl.constexpr, dout_batch, dout_row: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
     HAS_SEQ: tl.constexpr,
 ):  # fmt: skip
     """Gradient for the state before a chunk when none comes from after it, and the sum of delta over the chunk."""
@@ -312,7 +322,7 @@ def _chunk_grad_kernel(
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
-    mask_e = offs_e < E
+    mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
@@ -323,15 +333,15 @@ def _chunk_grad_kernel(
     total = tl.zeros((BLOCK_E,), tl.float32)
     for i in range(tl.cdiv(count, STEPS)):
         t0 = (tl.cdiv(count, STEPS) - 1 - i) * STEPS
-        dts, dys = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS), _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS)
-        zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS) if HAS_Z else ()
+        dts, dys = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL), _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
+        zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         for r in tl.static_range(STEPS):
             t = t0 + (STEPS - 1 - r)
-            delta, dy = _delta(dts[STEPS - 1 - r], bias, t, count), dys[STEPS - 1 - r].to(tl.float32)
+            delta, dy = _delta(dts[STEPS - 1 - r], bias, t, count, FULL), dys[STEPS - 1 - r].to(tl.float32)
             if HAS_Z:
                 z = zs[STEPS - 1 - r].to(tl.float32)
                 dy *= z * _sigmoid(z)
-            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM)
+            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             shift = _border(seq_base, first, t, count, HAS_SEQ)
             grad = _decay(delta, a2, shift, HAS_SEQ) * (grad + c_row * dy[None, :])
             total += delta - shift
@@ -344,8 +354,9 @@ def _chunk_grad_kernel(
 def _scan_bwd_kernel(
     x_ptr, dt_ptr, z_ptr, bc_ptr, a_ptr, d_ptr, bias_ptr, seq_ptr, save_ptr, dout_ptr, into_ptr,
     dx_ptr, ddt_ptr, dz_ptr, part_ptr, dstart_ptr, dparam_ptr,
-    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row, dt_batch, dt_row, z_batch, z_row, dout_batch, dout_row,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
+    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr, z_batch, z_row: tl.constexpr, dout_batch, dout_row: tl.constexpr,
+    out_row: tl.constexpr, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
+    STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_INTO: tl.constexpr,
     SUMS: tl.constexpr, APART: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
@@ -359,7 +370,7 @@ def _scan_bwd_kernel(
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
     offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
-    mask_e = offs_e < E
+    mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
@@ -380,15 +391,16 @@ def _scan_bwd_kernel(
         t0 = (blocks - 1 - i) * STEPS
         saved = t0 // SAVE
         state = tl.load(save_ptr + (batch * n_saves + first // SAVE + saved) * N * E + tile, mask=mask_e[None, :], other=0.0)
-        xs, dts = _rows(x_base, x_row, t0, count, offs_e, E, STEPS), _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS)
-        douts = _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS)
-        zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS) if HAS_Z else ()
+        state = state.to(tl.float32)
+        xs, dts = _rows(x_base, x_row, t0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL)
+        douts = _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
+        zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         for r0 in range(saved * SAVE, t0, STEPS):
-            replay_xs = _rows(x_base, x_row, r0, count, offs_e, E, STEPS)
-            replay_dts = _rows(dt_base, dt_row, r0, count, offs_e, E, STEPS)
+            replay_xs = _rows(x_base, x_row, r0, count, offs_e, E, STEPS, FULL)
+            replay_dts = _rows(dt_base, dt_row, r0, count, offs_e, E, STEPS, FULL)
             for s in tl.static_range(STEPS):
                 t = r0 + s
-                delta, b_row = _delta(replay_dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
+                delta, b_row = _delta(replay_dts[s], bias, t, count, FULL), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
                 step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row
                 state = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state + step
         if PREFETCH > 0:  # the next group: its saved state, its rows, its B and C
@@ -407,7 +419,7 @@ def _scan_bwd_kernel(
         olds = ()  # what is left of the state before each step
         for s in tl.static_range(STEPS):
             t = t0 + s
-            delta, b_row = _delta(dts[s], bias, t, count), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM)
+            delta, b_row = _delta(dts[s], bias, t, count, FULL), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             old = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state
             state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row
             olds = olds + (old,)
@@ -416,9 +428,9 @@ def _scan_bwd_kernel(
         for r in tl.static_range(STEPS):
             t = t0 + (STEPS - 1 - r)
             x, raw = xs[STEPS - 1 - r].to(tl.float32), dts[STEPS - 1 - r]
-            delta = _delta(raw, bias, t, count) + zero
+            delta = _delta(raw, bias, t, count, FULL) + zero
             u, dy = delta * x, douts[STEPS - 1 - r].to(tl.float32)
-            b_row, c_row = _row(bc_again, t, count, offs_n, N, BLOCK_E, ASM), _row(bc_again + N, t, count, offs_n, N, BLOCK_E, ASM)
+            b_row, c_row = _row(bc_again, t, count, offs_n, N, BLOCK_E, ASM, FULL), _row(bc_again + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             old = olds[STEPS - 1 - r]
             state = old + u[None, :] * b_row
             if HAS_Z:
@@ -426,7 +438,7 @@ def _scan_bwd_kernel(
                 gate = _sigmoid(z)
                 y = tl.sum(state * c_row, 0) + skip * x
                 dz = dy * y * gate * (1.0 + z * (1.0 - gate))
-                tl.store(dz_ptr + out + t * E, dz, mask=_if(t < count, offs_e, E))
+                tl.store(dz_ptr + out + t * out_row, dz, mask=_if(t < count, offs_e, E, FULL))
                 dy *= z * gate
             grad += c_row * dy[None, :]
             part = part_base + t * part_row
@@ -438,9 +450,10 @@ def _scan_bwd_kernel(
             da += delta[None, :] * through
             ddelta = tl.sum(a2 * through, 0) * LN2 + x * du
             # the derivative of softplus: 1 - exp(-delta) loses digits for small delta, hence from dt itself
-            ddt = tl.where(t < count, ddelta * _sigmoid(raw.to(tl.float32) + bias), 0.0)
-            tl.store(ddt_ptr + out + t * E, ddt, mask=_if(t < count, offs_e, E))
-            tl.store(dx_ptr + out + t * E, delta * du + skip * dy, mask=_if(t < count, offs_e, E))
+            ddt = ddelta * _sigmoid(raw.to(tl.float32) + bias)
+            ddt = ddt if FULL else tl.where(t < count, ddt, 0.0)
+            tl.store(ddt_ptr + out + t * out_row, ddt, mask=_if(t < count, offs_e, E, FULL))
+            tl.store(dx_ptr + out + t * out_row, delta * du + skip * dy, mask=_if(t < count, offs_e, E, FULL))
             dbias += ddt
             dskip += dy * x
             grad *= _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ)
@@ -474,6 +487,7 @@ FWD_REGISTERS: int | None = None
 BWD_REGISTERS: int | None = None
 APART = True
 FWD_PREFETCH, BWD_PREFETCH = 0, 0
+SAVE_DTYPE = torch.float32
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -512,7 +526,7 @@ class SelectiveScan(torch.autograd.Function):
             local, total, into = _chunk_buffers(x, n_chunks, n_state)
             _chunk_state_kernel[grid](
                 x, dt, bc, a2, dt_bias, seq_or_x, local, total, length, channels, chunk_len, n_chunks,
-                *_strides(x), *_strides(dt), ASM=asm, STEPS=FWD_STEPS, **shape, **flags,
+                *_strides(x), *_strides(dt), ASM=asm, FULL=_full(x, FWD_STEPS), STEPS=FWD_STEPS, **shape, **flags,
             )  # fmt: skip
             _carry_kernel[grid[0], batch](
                 local, total, a2, initial_state, into, channels, n_chunks,
@@ -523,11 +537,11 @@ class SelectiveScan(torch.autograd.Function):
         final = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
         save_every = SAVE_EVERY if any(ctx.needs_input_grad) else 0
         n_saves = -(-length // save_every) if save_every else 0
-        saves = torch.empty(batch, n_saves, n_state, channels, dtype=torch.float32, device=x.device)
+        saves = torch.empty(batch, n_saves, n_state, channels, dtype=SAVE_DTYPE, device=x.device)
         _scan_fwd_kernel[grid](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             length, channels, chunk_len, n_chunks, n_saves, *_strides(x), *_strides(dt), *_strides(z),
-            ASM=asm, STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
+            out_row=channels, ASM=asm, FULL=_full(x, FWD_STEPS), STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
             PREFETCH=FWD_PREFETCH if asm else 0, maxnreg=FWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
@@ -554,7 +568,7 @@ class SelectiveScan(torch.autograd.Function):
             local, total, carried = _chunk_buffers(x, n_chunks, n_state)
             _chunk_grad_kernel[grid](
                 dt, z_or_x, bc, a2, dt_bias, seq_or_x, dout, local, total, length, channels, chunk_len, n_chunks,
-                *_strides(dt), *_strides(z), *_strides(dout), ASM=asm, STEPS=FWD_STEPS, **shape, **flags,
+                *_strides(dt), *_strides(z), *_strides(dout), ASM=asm, FULL=_full(x, FWD_STEPS), STEPS=FWD_STEPS, **shape, **flags,
             )  # fmt: skip
             _carry_kernel[grid[0], batch](
                 local, total, a2, into, carried, channels, n_chunks, HAS_START=into is not None, REVERSE=True, **shape
@@ -569,7 +583,7 @@ class SelectiveScan(torch.autograd.Function):
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into, dx, ddt, dx if z is None else dz, part, dstart, dparam,
             length, channels, chunk_len, n_chunks, saves.shape[1],
             *_strides(x), *_strides(dt), *_strides(z), *_strides(dout),
-            ASM=asm, STEPS=BWD_STEPS, SAVE=ctx.save_every, HAS_D=D is not None, HAS_INTO=into is not None,
+            out_row=channels, ASM=asm, FULL=_full(x, BWD_STEPS), STEPS=BWD_STEPS, SAVE=ctx.save_every, HAS_D=D is not None, HAS_INTO=into is not None,
             SUMS=_sums(x, n_state), APART=APART,
             PREFETCH=BWD_PREFETCH if asm else 0, maxnreg=BWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
@@ -582,6 +596,11 @@ class SelectiveScan(torch.autograd.Function):
             None if dt_bias is None else dparam[n_state + 1].to(dt_bias.dtype),
             dstart if ctx.has_start else None, None, None,
         )  # fmt: skip
+
+
+def _full(x: Tensor, steps: int) -> bool:
+    """Whether no program has channels or steps to spare (chunks are multiples of 64)."""
+    return x.shape[1] % steps == 0 and x.shape[2] % LANES == 0
 
 
 def _sums(x: Tensor, n_state: int) -> int:
