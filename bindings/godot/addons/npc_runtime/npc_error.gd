@@ -68,11 +68,11 @@ var sentence: String:
 		return template.replace("{detail}", detail)
 
 
-func _init(code_: String, detail_: String, hint_ := "", retry_ := false) -> void:
-	code = code_
-	detail = detail_
-	hint = hint_
-	retry = retry_
+func _init(which: String, why: String, what_to_do := "", again := false) -> void:
+	code = which
+	detail = why
+	hint = what_to_do
+	retry = again
 
 
 ## The error in the fields of an `error` answer.

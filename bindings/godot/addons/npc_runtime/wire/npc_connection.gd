@@ -57,7 +57,9 @@ func send(message: Dictionary) -> NpcError:
 	var limits: Dictionary = card.get("limits", {})
 	var most: int = limits.get("max_frame_bytes", MAX_MESSAGE_BYTES)
 	if body.is_empty():
-		return NpcError.new("bad_input", "`%s` holds a value that cannot be sent" % message.get("op"))
+		return NpcError.new(
+			"bad_input", "`%s` holds a value that cannot be sent" % message.get("op")
+		)
 	if body.size() > most:
 		return NpcError.new("too_large", "%d bytes, at most %d" % [body.size(), most])
 	_queue.append(NpcZmtp.frame(body))

@@ -141,7 +141,7 @@ static func _put_array(out: StreamPeerBuffer, items: Array, depth: int) -> bool:
 	return true
 
 
-func _read(depth: int) -> Variant:
+func _read(depth: int) -> Variant:  # gdlint: disable=max-returns
 	if depth > MAX_DEPTH:
 		return _fail("nested deeper than %d" % MAX_DEPTH)
 	if not _has(1):
@@ -150,18 +150,18 @@ func _read(depth: int) -> Variant:
 	_at += 1
 	if tag <= 0x7F:
 		return tag
-	if tag >= 0xE0:
-		return tag - 0x100
+	if tag <= 0xBF and tag >= 0xA0:
+		return _text(tag & 0x1F)
 	if tag <= 0x8F:
 		return _map(tag & 0x0F, depth)
 	if tag <= 0x9F:
 		return _array(tag & 0x0F, depth)
-	if tag <= 0xBF:
-		return _text(tag & 0x1F)
+	if tag >= 0xE0:
+		return tag - 0x100
 	return _read_long(tag, depth)
 
 
-func _read_long(tag: int, depth: int) -> Variant:
+func _read_long(tag: int, depth: int) -> Variant:  # gdlint: disable=max-returns
 	match tag:
 		0xC0:
 			return null
@@ -198,7 +198,8 @@ func _fail(why: String) -> Variant:
 	return null
 
 
-## An unsigned integer of [param width] bytes, high byte first; bits above the 63rd make it negative.
+## An unsigned integer of [param width] bytes, high byte first; with its 64th bit set it is
+## negative.
 func _uint(width: int) -> int:
 	if not _has(width):
 		return 0
@@ -239,16 +240,23 @@ func _bytes(size: int) -> PackedByteArray:
 
 
 func _text(size: int) -> String:
-	var bytes := _bytes(size)
-	if not _is_utf8(bytes):
+	if size == 0 or not _has(size):
+		return ""
+	var bytes := _data.slice(_at, _at + size)
+	_at += size
+	var text := bytes.get_string_from_utf8()
+	# Godot replaces what is wrong instead of refusing it. As many characters as bytes and none of
+	# them replaced is plain ASCII, which is most of what comes; the rest is looked at byte by byte.
+	if (text.length() != size or text.contains("\uFFFD")) and not _is_utf8(bytes):
 		_fail("text that is not UTF-8")
 		return ""
-	return bytes.get_string_from_utf8()
+	return text
 
 
 func _array(size: int, depth: int) -> Array:
 	var items := []
-	if not _has(size):  # an item takes a byte at least: a false size is refused before it costs anything
+	# An item takes a byte at least, so a false size is refused before it costs anything.
+	if not _has(size):
 		return items
 	for i: int in size:
 		items.append(_read(depth + 1))
@@ -272,7 +280,6 @@ func _map(size: int, depth: int) -> Dictionary:
 	return map
 
 
-## Godot's own decoder replaces what is wrong and logs an error for it; a peer must not fill the log.
 static func _is_utf8(bytes: PackedByteArray) -> bool:
 	var more := 0
 	var least := 0

@@ -38,7 +38,7 @@ func _init(key: String, max_bytes: int) -> void:
 
 ## The 64 bytes that open a connection.
 static func greeting() -> PackedByteArray:
-	var bytes := PackedByteArray([0xFF, 0, 0, 0, 0, 0, 0, 0, 1, 0x7F, 3, 1])
+	var bytes := PackedByteArray([0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0x7F, 3, 1])
 	bytes.append_array("PLAIN".to_ascii_buffer())
 	bytes.resize(GREETING_BYTES)
 	return bytes
@@ -157,6 +157,9 @@ func _collect(body: PackedByteArray, flags: int) -> bool:
 
 
 func _command(body: PackedByteArray) -> void:
+	if stage != Stage.OPEN and body.slice(0, 5).get_string_from_ascii() == "^RROR":
+		_break("wrong_key", "the daemon refused the key")  # libzmq 4.3 misspells the name's length
+		return
 	var length := body[0] if body.size() > 0 else 0
 	if length == 0 or length >= body.size():
 		_break("bad_frame", "a command without a name")
@@ -196,9 +199,7 @@ static func _short(bytes: PackedByteArray) -> PackedByteArray:
 
 static func _initiate() -> PackedByteArray:
 	var body := _short("INITIATE".to_ascii_buffer())
-	for pair: Array in [["Socket-Type", "DEALER"], ["Identity", ""]]:
-		var value := String(pair[1]).to_ascii_buffer()
-		body.append_array(_short(String(pair[0]).to_ascii_buffer()))
-		body.append_array(PackedByteArray([0, 0, 0, value.size()]))
-		body.append_array(value)
+	body.append_array(_short("Socket-Type".to_ascii_buffer()))
+	body.append_array(PackedByteArray([0, 0, 0]))
+	body.append_array(_short("DEALER".to_ascii_buffer()))
 	return body

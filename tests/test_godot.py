@@ -1,0 +1,219 @@
+"""The Godot addon in a real Godot: fetched by bindings/godot/tools/get_godot, or named by NPC_GODOT.
+
+Everything runs on a copy of the project, so that Godot's caches stay out of the tree. Where no Godot can be
+had the tests are skipped with the reason; under CI=true that is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from npc_runtime import errors
+from npc_runtime.persona import list_personas, load_persona, persona_from, to_mapping
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = ROOT / "bindings" / "godot"
+ADDON = PROJECT / "addons" / "npc_runtime"
+TAVERN = ROOT / "examples" / "godot_tavern"
+SCRIPTS = sorted(path for folder in (PROJECT, TAVERN) for path in folder.rglob("*.gd") if ".godot" not in path.parts)
+RAN = re.compile(r"^(\d+) tests, (\d+) failed, (\d+) bad files$", re.MULTILINE)
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Godot:
+    """A Godot program and the folder that it may write to."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self.program, self.folder = program, folder
+        self.files = folder / "files"
+        self.files.mkdir()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings and user data of Godot's own kept in our folder; the daemon is that of this checkout."""
+        places = {f"XDG_{kind}_HOME": str(self.folder / kind.lower()) for kind in ("DATA", "CONFIG", "CACHE")}
+        command = json.dumps([sys.executable, "-m", "npc_runtime"])
+        told = {"NPC_RUNTIME_COMMAND": command, "NPC_TEST_FILES": str(self.files), "NPC_TEST_OUT": str(self.out)}
+        return {**os.environ, **places, **told, "PYTHONPATH": str(ROOT)}
+
+    @property
+    def out(self) -> Path:
+        """Where screenshots and figures are kept: NPC_TEST_OUT, or our folder."""
+        return Path(os.environ.get("NPC_TEST_OUT") or self.folder)
+
+    def run(
+        self, project: Path, *options: str, screen: bool = False, seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs Godot on a project to its end; its log is stdout and stderr together."""
+        program = self.program.with_name("godot-screen") if screen else self.program
+        return subprocess.run(
+            [program, *([] if screen else ["--headless"]), "--path", project, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            env=self.environment,
+            check=False,
+        )
+
+    def copy(self, source: Path, name: str) -> Path:
+        """A copy of a project, links followed, imported and free of script errors."""
+        target = self.folder / name
+        shutil.copytree(source, target, symlinks=False, ignore=shutil.ignore_patterns(".godot"))
+        log = self.run(target, "--import").stdout
+        assert "SCRIPT ERROR" not in log, log
+        assert not re.search(r"^ERROR", log, re.MULTILINE), log
+        return target
+
+    def passes(self, project: Path, *folders: str) -> str:
+        """Runs the GDScript tests of folders; fails when one failed, or when none ran. The log."""
+        done = self.run(project, "--script", "res://tests/runner.gd", "--", *folders)
+        counts = RAN.search(done.stdout)
+        assert counts is not None, done.stdout
+        assert done.returncode == 0, done.stdout
+        assert int(counts[1]) >= 5, done.stdout
+        assert (counts[2], counts[3]) == ("0", "0"), done.stdout
+        return done.stdout
+
+
+def find_godot() -> Path:
+    """NPC_GODOT, or Debian's own Godot fetched into the user's cache."""
+    if os.environ.get("NPC_GODOT"):
+        return Path(os.environ["NPC_GODOT"])
+    fetch = subprocess.run(
+        [PROJECT / "tools" / "get_godot", "--render"], capture_output=True, text=True, timeout=280, check=False
+    )
+    if fetch.returncode == 0:
+        return Path(fetch.stdout.splitlines()[-1])
+    why = f"no Godot can be had: {fetch.stderr.strip()[-400:]}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="module")
+def godot(tmp_path_factory: pytest.TempPathFactory) -> Godot:
+    if sys.platform != "linux" and not os.environ.get("NPC_GODOT"):
+        pytest.skip("get_godot fetches a Godot for Linux only; set NPC_GODOT")
+    return Godot(find_godot(), tmp_path_factory.mktemp("godot"))
+
+
+@pytest.fixture(scope="module")
+def project(godot: Godot) -> Path:
+    shutil.copy(ROOT / "bindings" / "vectors" / "frames.json", godot.files)
+    (godot.files / "personas.json").write_text(json.dumps(persona_cases()), "utf-8")
+    (godot.files / "codes.json").write_text(json.dumps(sorted(errors.BY_CODE)), "utf-8")
+    shutil.copytree(ROOT / "personas", godot.files / "personas")
+    return godot.copy(PROJECT, "project")
+
+
+def persona_cases() -> list[dict[str, object]]:
+    """Persona tables with what npc-runtime itself thinks of them: the addon's checks must agree."""
+    good = to_mapping(load_persona(list_personas()["marta"]))
+    short = {"name": "Perrin", "role": "ferryman"}
+    changes: list[dict[str, object]] = [
+        {},
+        {"name": ""},
+        {"name": "x" * 64},
+        {"name": "x" * 65},
+        {"name": " \n "},
+        {"name": 5},
+        {"role": None},
+        {"nmae": "Perrin"},
+        {"traits": ["a, b"]},
+        {"traits": ["a"] * 8},
+        {"traits": ["a"] * 9},
+        {"traits": "slow"},
+        {"knows": ["a; b"]},
+        {"knows": ["x" * 241]},
+        {"voice": "x\u200by"},
+        {"voice": "  two\n lines "},
+        {"wants": "é" * 240},
+        {"moods": []},
+        {"moods": ["happy", "happy"]},
+        {"moods": ["Happy"]},
+        {"moods": ["sleepy", "neutral"]},
+        {"actions": []},
+        {"actions": ["row"]},
+        {"actions": ["two words"]},
+        {"opening": "Hello.", "opening_mood": "sleepy"},
+        {"opening_mood": "sleepy"},
+        {"opening": "Hello.", "moods": ["happy"]},
+        {"fallbacks": ["x"] * 9},
+        {"samples": [{"player": "a", "npc": "b"}]},
+        {"samples": [{"player": "a"}]},
+        {"samples": [{"player": "a", "npc": "b", "mood": "sleepy"}]},
+        {"samples": [{"player": "a", "npc": "b", "action": "row"}]},
+        {"samples": [{"player": "a", "npc": "b", "action": "trade"}]},
+        {"samples": [{"player": "a", "npc": "b", "tone": "c"}]},
+        {"samples": {}},
+        {"sampling": {"temperature": 0.0}},
+        {"sampling": {"temperature": 5.5}},
+        {"sampling": {"top_p": 0.0}},
+        {"sampling": {"max_tokens": 0}},
+        {"sampling": {"heat": 1.0}},
+        {"knows": ["x" * 240] * 24, "wants": "y" * 240},
+        {"knows": ["é" * 240] * 24},
+    ]
+    tables = [good, {"role": "ferryman"}, {"name": "Perrin"}, *({**short, **change} for change in changes)]
+    return [{"table": table, "good": accepted(table)} for table in tables]
+
+
+def accepted(table: dict[str, object]) -> bool:
+    try:
+        persona_from(table, "the test")
+    except errors.PersonaError:
+        return False
+    return True
+
+
+def test_scripts_are_formatted_and_lint_clean() -> None:
+    if os.environ.get("CI") != "true":
+        pytest.importorskip("gdtoolkit", reason="gdtoolkit is not installed")
+    for tool in (["gdtoolkit.formatter", "--check"], ["gdtoolkit.linter"]):
+        call = [sys.executable, "-W", "ignore", "-m", *tool, *map(str, SCRIPTS)]
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_wire_personas_and_settings(godot: Godot, project: Path) -> None:
+    godot.passes(project, "res://tests/unit")
+
+
+def test_talk_memory_and_faults_with_the_real_daemon(godot: Godot, project: Path) -> None:
+    log = godot.passes(project, "res://tests/daemon")
+    found = re.search(r"frame cost: (\{.*\})", log)
+    assert found is not None, log
+    (godot.out / "frame_cost.json").write_text(found[1], "utf-8")
+    print(found[0])
+
+
+def test_a_killed_game_takes_its_daemon_along(godot: Godot, project: Path) -> None:
+    """The daemon watches its parent: nothing of the game is asked to stop it."""
+    game = subprocess.Popen(
+        [godot.program, "--headless", "--path", project, "res://tests/alone.tscn"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=godot.environment,
+    )
+    with game:
+        assert game.stdout is not None
+        pid = int(next(line for line in game.stdout if line.startswith("daemon ")).split()[1])
+        daemon = os.pidfd_open(pid)
+        game.send_signal(signal.SIGKILL)
+    with os.fdopen(daemon) as watched:
+        assert select.select([watched], [], [], 20) == ([watched], [], [])
