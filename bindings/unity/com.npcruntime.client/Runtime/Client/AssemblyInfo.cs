@@ -2,3 +2,4 @@
 using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("NpcRuntime.Client.Tests")]
+[assembly: InternalsVisibleTo("NpcRuntime.Probe")]
