@@ -152,10 +152,11 @@ class Connection(Verbs):
         self._wake()
 
     def _wake(self) -> None:
-        try:
-            self._waker.send(b"!")
-        except OSError:  # full or closed: the thread is awake or over
-            return
+        with self._guard:  # else the descriptor might be closed, and given to another, while we send
+            try:
+                self._waker.send(b"!")
+            except OSError:  # full or closed: the thread is awake or over
+                return
 
     # ---- the connection's thread
 
@@ -189,8 +190,9 @@ class Connection(Verbs):
         self._beat()
 
     def _close_wakers(self) -> None:
-        self._waker.close()
-        self._woken.close()
+        with self._guard:
+            self._waker.close()
+            self._woken.close()
 
     def _wait_ms(self) -> int:
         return int(250 * self._heartbeat_s) + 1 if self._heartbeat_s else 1000
