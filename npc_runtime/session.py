@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from npc_runtime import wire
 from npc_runtime.answers import Choosing, Crowd, Observing, Saying
-from npc_runtime.errors import BadInput, NpcBusy, NpcError, NpcExists, QueueFull, TooLarge, UnknownNpc, UnknownOp
+from npc_runtime.errors import (
+    BadInput,
+    Cancelled,
+    NpcBusy,
+    NpcError,
+    NpcExists,
+    QueueFull,
+    TooLarge,
+    UnknownNpc,
+    UnknownOp,
+)
 from npc_runtime.npc import Mark, Npc
 from npc_runtime.pool import Point, Timeline
 from npc_runtime.prompt import Head, ReplyReader, clean
@@ -36,6 +46,7 @@ class Session:
         self.name, self.cast, self.scheduler, self.config = name, cast, scheduler, scheduler.config
         self.npcs: dict[str, Npc] = {}
         self.queued = 0
+        self.ended = False
         self._coming: set[str] = set()
         self._verbs: dict[type[wire.Request], Callable[[Any, Any], None]] = {
             wire.Spawn: self._spawn,
@@ -72,6 +83,7 @@ class Session:
         """The game has gone: its Turns end; its Npcs stay for its return, or go."""
         self.cancel_all()
         if not keep:
+            self.ended = True
             for name in list(self.npcs):
                 self.remove(name)
 
@@ -92,6 +104,7 @@ class Session:
 
     def check_free(self, name: str, replacing: bool) -> None:
         """Checks that a new Npc may live under `name`, and that there is room for it."""
+        self._check_open()
         if not name.strip() or len(name) > wire.MAX_NAME or not name.isprintable():
             raise BadInput(f"an Npc id is 1 to {wire.MAX_NAME} printable characters, got `{name:.80}`")
         if name in self._coming:
@@ -103,8 +116,14 @@ class Session:
         elif len(self.npcs) + len(self._coming) >= self.config.max_npcs:
             raise QueueFull(f"a Session may hold {self.config.max_npcs} Npcs", "Drop some Npcs first")
 
+    def _check_open(self) -> None:
+        """Refuses Npcs that come, from a persona being read or a save, when the game has gone for good."""
+        if self.ended:
+            raise Cancelled("the Session has ended")
+
     def add(self, npc: Npc) -> None:
         """Takes in an Npc, replacing one of the same id. Raises BudgetExceeded, changing nothing."""
+        self._check_open()
         old = self.npcs.get(npc.id)
         if old is not None:
             self.remove(npc.id)

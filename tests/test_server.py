@@ -319,6 +319,17 @@ def test_a_session_without_a_name_ends_with_its_connection(daemon: Daemon) -> No
         guest.vanish()
 
 
+def test_an_npc_that_comes_after_its_client_has_gone_is_let_go(daemon: Daemon) -> None:
+    with Raw(daemon) as other, Raw(daemon) as guest:
+        room = other.ask("stats")["slots"]["room"]
+        guest.send("spawn", npc="late", persona={**MARTA, "voice": "slow " * 40})
+        guest.ask("bye")
+        while other.ask("stats")["personas"] == 0:  # until the persona has been read
+            pass
+        stats = other.ask("stats")
+    assert (stats["npcs"], stats["slots"]["room"]) == (0, room)
+
+
 @pytest.mark.parametrize(("keep", "left"), [(None, 1), (True, 1), (False, 0)])
 def test_bye_keeps_or_drops_the_npcs_as_asked(daemon: Daemon, keep: bool | None, left: int) -> None:
     with Raw(daemon) as other, Raw(daemon, session="castle") as guest:
