@@ -310,10 +310,12 @@ def read(path: Path | str, max_bytes: int) -> bytes:
     """The bytes of a save of at most `max_bytes`. Raises SaveError naming the file."""
     try:
         # Opening a pipe would wait for a writer, and a device has no size: ask before opening.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
             raise SaveError(f"`{path}` is not a file")
         with open(path, "rb") as file:
-            data = file.read(max_bytes + 1)
+            # `read` takes memory for all it may read, so it may read no more than the file was just said to hold.
+            data = file.read(min(found.st_size, max_bytes) + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise SaveError(f"`{path}` cannot be read: {error}", "Check the path of the save") from error
     if len(data) > max_bytes:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -503,3 +504,15 @@ def test_a_read_only_folder_fails_cleanly(tmp_path: Path) -> None:
     finally:
         tmp_path.chmod(0o700)
     assert read(path, 100) == b"older"
+
+
+def test_reading_takes_memory_for_the_file_not_for_the_limit(tmp_path: Path) -> None:
+    """Python's `read(n)` takes n bytes before it reads one; a limit of gigabytes must not cost gigabytes."""
+    path = tmp_path / "small.npcsave"
+    path.write_bytes(b"x" * 100)
+    tracemalloc.start()
+    try:
+        assert save.read(path, 2**30) == b"x" * 100
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
