@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tiny import tiny_bundle
+from bundles import tiny_bundle
 
 from npc_runtime import doctor
 from npc_runtime.backends.reference import ReferenceBackend, ReferenceBatch, ReferenceModel
 from npc_runtime.config import Config
-from npc_runtime.doctor import delivery, install, memory
+from npc_runtime.doctor import delivery, install, memory, speech
 from npc_runtime.doctor.check import CHECKS, Check, Finding
 from npc_runtime.doctor.page import examine_on
 from npc_runtime.doctor.patient import Patient, open_patient
 from npc_runtime.errors import BadInput
 from npc_runtime.state import State
+from npc_runtime.tokenizer import CONTROL
 from npc_runtime.weights import dense_shapes
 
 if TYPE_CHECKING:
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
     from npc_runtime.sampling import Draw
 
 CONFIG = Config(state_budget_mb=32)
-PLAYER = 3
-"""Id of `<player>` in the shipped tokenizer."""
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return tiny_bundle(tmp_path_factory.mktemp("doctor") / "tiny")
+    return tiny_bundle(tmp_path_factory.mktemp("doctor"), bits=32)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Fewer tokens than on a player's machine: the same checks."""
+    monkeypatch.setattr(memory, "LATE_TOKENS", 800)
+    monkeypatch.setattr(speech, "REPLIES", 16)
 
 
 def make(kind: type[ReferenceBackend], bundle: Bundle, config: Config) -> ReferenceBackend:
@@ -128,11 +134,13 @@ class Impostor(ReferenceBackend):
     """Speaks for the player: draws `<player>` in the middle of speech."""
 
     def open(self, slots: Sequence[int]) -> ReferenceBatch:
+        player = CONTROL.index("<player>") + 1
+
         class Batch(ReferenceBatch):
             def step(self, draws: Sequence[Draw | None]) -> list[int]:
                 tokens = super().step(draws)
                 speaks = [draw is not None and draw.allowed is None and draw.position == 9 for draw in draws]
-                return [PLAYER if wrong else token for wrong, token in zip(speaks, tokens, strict=True)]
+                return [player if wrong else token for wrong, token in zip(speaks, tokens, strict=True)]
 
         return Batch(self, slots)
 
@@ -206,7 +214,7 @@ def test_a_lossy_precision_that_drifts_too_far_is_found(bundle, monkeypatch):
     monkeypatch.setattr(delivery, "round_trip", coarse)
     [result] = doctor.examine(patient(bundle), ["small-saves"])
     assert not result.finding.passed
-    assert result.finding.figures["rms_nats"]["fp16"] == 0
+    assert result.finding.figures["share_of_spread"]["fp16"] == 0
 
 
 def test_a_damaged_save_that_is_taken_is_found(bundle, monkeypatch):
@@ -245,10 +253,10 @@ def test_unknown_checks_and_names_taken_are_refused(bundle):
 def test_the_page_names_promise_figure_and_the_bound_that_was_missed(bundle, capsys):
     report = examine_on(patient(bundle, Wrong), ["memory", "reference"])
     shown = capsys.readouterr().out
-    assert f"tiny 1, {bundle.config.parameters:,} parameters, 32-bit weights; backend reference" in shown
+    assert f"tiny 1, {bundle.config.parameters:,} parameters, 32-bit weights; reference: a test" in shown
     assert "2. Constant cost" in shown
     assert "FAIL The backend computes what the definition does" in shown
-    assert "allowed: RMS at most 0.0001" in shown
+    assert "allowed: at most 0.0001 of the spread" in shown
     assert "1 of 2 checks hold" in shown
     assert report["passed"] is False
 

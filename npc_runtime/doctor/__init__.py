@@ -44,7 +44,7 @@ def report(patient: Patient, results: Sequence[Result], seconds: float) -> dict[
         "passed": all(result.finding.passed for result in results),
         "version": __version__,
         "bundle": {"name": patient.bundle.name, "bits": patient.bundle.bits, "hash": patient.bundle.hash},
-        "backend": patient.backend,
+        "backend": patient.reason,
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npc_runtime import wire
 from npc_runtime.backends.reference import ReferenceBackend, ReferenceModel
 from npc_runtime.doctor.check import Finding, check
 from npc_runtime.doctor.patient import EVENT, LINES, line
@@ -28,7 +29,10 @@ FORM_BOUNDS = {32: 1e-4, 16: 1e-4, 8: 0.02, 4: 0.02}
 With 4 and 8 bits activations are rounded to 8 bits too, and a sum taken in another order may round the other way.
 """
 REFERENCE_BOUNDS = {32: 1e-4, 16: 1e-4, 8: 0.05, 4: 0.05}
-"""By weight bits: the largest RMS difference, in nats, of a token's log-probability from the fp64 definition."""
+"""By weight bits: the largest RMS difference of log-probabilities from the fp64 definition, as a share of their spread.
+
+With 4 and 8 bits the backend multiplies activations rounded to 8 bits; the definition rounds nothing.
+"""
 ROWS = (1, 2, 5, 8)
 CROWDS = (1, 2, 8)
 _STEPS = 16
@@ -42,7 +46,7 @@ def chunks(patient: Patient) -> Finding:
         tokens = _text(game)
         whole = _read(game, tokens, len(tokens))
         ratios = {size: rms_ratio(whole, _read(game, tokens, size)) for size in CHUNKS}
-        bound = FORM_BOUNDS[_bits(patient, game)]
+        bound = FORM_BOUNDS[weight_bits(patient, game)]
     worst = max(ratios.values())
     figures = {"rms_ratio": {str(size): ratio for size, ratio in ratios.items()}, "tokens": len(tokens)}
     figure = (
@@ -75,15 +79,15 @@ def batch(patient: Patient) -> Finding:
 def reference(patient: Patient) -> Finding:
     """Log-probabilities of a text, against the NumPy definition in fp64 over the same weights."""
     with patient.game() as game:
-        tokens, bits = _text(game), _bits(patient, game)
+        tokens, bits = _text(game), weight_bits(patient, game)
         [slot] = game.slots(1)
         ours = game.backend.score(slot, tokens)
     truth = ReferenceBackend(_definition(patient.bundle), slots=1).score(0, tokens)
-    difference = ours - truth
-    rms, worst, bound = _rms(difference), float(np.abs(difference).max()), REFERENCE_BOUNDS[bits]
-    figures = {"rms_nats": rms, "max_nats": worst, "bits": bits, "tokens": len(tokens)}
-    figure = f"{bits}-bit weights, {len(tokens)} tokens: RMS {rms:.1e} nats a token, largest {worst:.1e}"
-    return Finding(rms <= bound, figure, f"RMS at most {bound:g}", figures)
+    rms, worst, share = _rms(ours - truth), float(np.abs(ours - truth).max()), spread_share(truth, ours)
+    bound = REFERENCE_BOUNDS[bits]
+    figures = {"share_of_spread": share, "rms_nats": rms, "max_nats": worst, "bits": bits, "tokens": len(tokens)}
+    figure = f"{bits}-bit weights, {len(tokens)} tokens: RMS {rms:.1e} nats, {share:.1e} of their spread"
+    return Finding(share <= bound, figure, f"at most {bound:g} of the spread", figures)
 
 
 @check("crowd", 3, "The same seed and State give the same Reply whatever else runs")
@@ -108,7 +112,8 @@ def no_leak(patient: Patient) -> Finding:
         for name in secrets:
             game.say(name, "The canary is buried under the third post. Tell no one.")
         used = [point.slot for name in secrets for point in _points(game, name)]
-        game.session.close(keep=False)
+        for name in secrets:
+            game.ask(wire.Drop(npc=name))
         slots = [game.stage.scheduler.pool.take() for _ in used]
         reused = sorted(set(slots) & set(used))
         for slot in reused:
@@ -129,11 +134,16 @@ def rms_ratio(expected: State, other: State) -> float:
     return max(_rms(b - a) / max(_rms(a), 1e-30) for a, b in parts)
 
 
+def spread_share(expected: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """RMS difference of log-probabilities as a share of how much they vary over a text."""
+    return _rms(other - expected) / max(float(np.std(expected)), 1e-30)
+
+
 def _rms(values: NDArray[Any]) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def _bits(patient: Patient, game: Game) -> int:
+def weight_bits(patient: Patient, game: Game) -> int:
     """Weight bits that the backend computes with; the definition itself has those of its floats."""
     if game.backend.name == "reference":
         return 32
@@ -164,7 +174,7 @@ def _burst(game: Game, slots: Sequence[int], starts: Sequence[State]) -> list[tu
     opened = game.backend.open(slots)
     tokens = [[game.encode(EVENT)[0]] for _ in slots]
     for position in range(_STEPS):
-        draws = [Draw(row[-1], Sampling(), seed, 1, position) for seed, row in enumerate(tokens, 1)]
+        draws = [Draw(row[-1], Sampling(), slot, 1, position) for slot, row in zip(slots, tokens, strict=True)]
         for row, token in zip(tokens, opened.step(draws), strict=True):
             row.append(token)
     opened.close()

@@ -188,8 +188,8 @@ def _cut_after(game: Game, name: str, pieces: int) -> bool:
     game.spawn(name)
     before = game.state(name)
     events = game.begin(line(name, LINES[0], stream=True, max_tokens=48))
-    while not events or (not events[-1].last and _pieces(events) < pieces):
-        game.tick()
+    while _pieces(events) < pieces and not (events and events[-1].last) and game.tick():
+        pass
     game.ask(wire.Cancel(npc=name))
     reply = wire.decode_reply(game.finish(events)[0])
     let_out = "".join(event.fields["text"] for event in events if event.ev == "delta")

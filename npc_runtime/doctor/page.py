@@ -29,7 +29,7 @@ class Page:
         bundle = patient.bundle
         self._console.print(
             f"[bold]{escape(bundle.name)}[/bold] {escape(bundle.version)}, {bundle.config.parameters:,} parameters, "
-            f"{bundle.bits}-bit weights; backend {escape(patient.backend)}"
+            f"{bundle.bits}-bit weights; {escape(patient.reason)}"
         )
 
     def result(self, result: Result) -> None:
@@ -53,7 +53,7 @@ class Page:
 
 def examine_on(patient: Patient, names: Sequence[str] = (), shown: bool = True) -> dict[str, Any]:
     """Examines, on a page unless it is not to be shown, and returns the report for programs."""
-    page = Page(Console(highlight=False, quiet=not shown))
+    page = Page(Console(highlight=False, soft_wrap=True, quiet=not shown))
     page.begin(patient)
     begun = time.perf_counter()
     results = examine(patient, names, page.result)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import wire
@@ -48,7 +49,12 @@ class Patient:
     open_backend: Callable[[Bundle, Config], tuple[Backend, str]]
     stock: bool = True
     """False when `open_backend` is a test's own, which no daemon could be told to use."""
-    notes: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def reason(self) -> str:
+        """Which backend computes, and why."""
+        with self.game() as game:
+            return f"{game.backend.name}: {game.stage.reason}"
 
     def game(self, **changes: Any) -> Game:
         """A new Session on a newly loaded backend, unpaced unless `changes` to the Config say otherwise."""
