@@ -37,8 +37,8 @@ class Lobby:
             raise errors.BadInput(f"`session` may hold {wire.MAX_NAME} printable characters")
         name = request.session or UNNAMED + secrets.token_hex(8)
         key = f"{user}/{name}"
-        resumed = key in self.stage.sessions
         self._make_room(key, now)
+        resumed = key in self.stage.sessions
         session = self.stage.session(key)
         peer = Peer(self._router, address, session, key, now)
         peer.named = bool(request.session)

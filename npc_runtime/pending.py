@@ -113,6 +113,12 @@ class Stream(Pending[wire.Reply]):
     """Most seconds to wait for one Piece when iterated; TimeoutError after that."""
 
     @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What is known by now, without waiting: for games that look once a frame (and at `done`)."""
+        with self._changed:
+            return tuple(self._pieces)
+
+    @property
     def reply(self) -> wire.Reply:
         """The whole Reply, once it has ended."""
         return self.result()

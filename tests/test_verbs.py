@@ -77,6 +77,8 @@ def test_a_stream_gives_pieces_and_ends_with_the_reply(marta: Blocking) -> None:
     assert "".join(piece.text for piece in pieces) == stream.reply.text
     assert all(isinstance(piece, Piece) for piece in pieces)
     assert list(stream) == pieces, "it may be read again"
+    assert stream.pieces == tuple(pieces), "or without waiting"
+    assert stream.done
 
 
 def test_observe_reaches_a_crowd(marta: Blocking) -> None:
