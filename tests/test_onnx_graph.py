@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,11 @@ def make_checkable(graph: onnx.GraphProto) -> None:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 make_checkable(attribute.g)
+
+
+def every_node(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    inner = [a.g for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return [*graph.node, *(node for each in inner for node in every_node(each))]
 
 
 def small_graph() -> Graph:
@@ -144,13 +150,20 @@ def test_external_tensors_are_the_bundles_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensors["layers.2.x_proj.scale"], signs * bundle.tensor("layers.2.x_proj.scale"))
 
 
-def test_one_form_alone_needs_no_flag(tmp_path: Path) -> None:
-    from npc_runtime.backends.onnx_graph import _Builder
-
-    bundle = tiny_bundle(tmp_path, 4)
-    read = onnx.ModelProto.FromString(_Builder(bundle, 4, forms=("step",)).model())
-    assert not [i.name for i in read.graph.input if i.name.startswith("is_")]
-    assert not [n for n in read.graph.node if n.op_type == "If"]
+def test_large_constants_can_be_handed_over_instead(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path, 4, replace(CONFIG, d_model=256))
+    given: dict[str, np.ndarray] = {}
+    written = build(bundle, 4, given=given)
+    read = {tensor.name: tensor for tensor in onnx.ModelProto.FromString(written).graph.initializer}
+    inline = {tensor.name: tensor for tensor in onnx.ModelProto.FromString(build(bundle, 4)).graph.initializer}
+    assert read.keys() == inline.keys()
+    assert {"layers.0.A", "layers.1.dt_proj"} <= given.keys()
+    for name, array in given.items():
+        assert read[name].data_location == onnx.TensorProto.EXTERNAL
+        assert inline[name].raw_data == array.tobytes()
+    used = {name for node in every_node(onnx.ModelProto.FromString(written).graph) for name in node.input}
+    assert read.keys() <= used  # onnxruntime drops what is not used, and then refuses to be handed it
+    assert all(len(tensor.raw_data) <= 4096 for tensor in read.values())
 
 
 def test_more_candidates_come_out_than_are_drawn_from() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npc_runtime.backends.onnx_graph import FORMS, TOP, build
-from npc_runtime.errors import BackendError, BackendUnavailable
+from npc_runtime.errors import BackendError, BackendUnavailable, BundleError
 from npc_runtime.sampling import FAILED, TOP_K, pick_from_logits, pick_from_top
 from npc_runtime.state import State
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from npc_runtime.bundle import Bundle
     from npc_runtime.sampling import Draw
     from npc_runtime.state import Float32, StateSpec
+
 
 CHUNK = 128
 """Tokens of one prefill call: more gain nothing and need more memory."""
@@ -43,8 +44,14 @@ def open_session(bundle: Bundle, bits: int, threads: int) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(bundle.path))
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    given: dict[str, NDArray[Any]] = {}
     try:
-        return onnxruntime.InferenceSession(build(bundle, bits), options, providers=["CPUExecutionProvider"])
+        model = build(bundle, bits, given)
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in given.values()]
+        options.add_external_initializers(list(given), values)
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except BundleError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise BackendError(f"onnxruntime {onnxruntime.__version__} cannot load `{bundle.name}`: {error}") from error
 
@@ -68,7 +75,7 @@ class WorkingSet:
         self.logits: Float32 = np.zeros((capacity, vocab_size), np.float32)
         self.top_logits: Float32 = np.zeros((capacity, top), np.float32)
         self.top_ids = np.zeros((capacity, top), np.int64)
-        self._flags = {form: [np.array(form == each) for each in FORMS[:-1]] for form in FORMS}
+        self._true, self._false = np.array(True), np.array(False)
         self._steps = [self._bind_step(rows) for rows in range(1, capacity + 1)]
 
     def load(self, row: int, vector: Float32) -> None:
@@ -113,8 +120,8 @@ class WorkingSet:
 
     def _bind(self, form: str, rows: int | slice, tokens: NDArray[np.int64]) -> Any:
         binding = self._session.io_binding()
-        for name, flag in zip(FORMS, self._flags[form], strict=False):
-            self._input(binding, f"is_{name}", flag)
+        for name in FORMS[:-1]:
+            self._input(binding, f"is_{name}", self._true if name == form else self._false)
         self._input(binding, "tokens", tokens)
         for i in range(self._spec.n_layer):
             for name, part in (("conv", self.conv[i, rows]), ("ssm", self.ssm[i, rows])):

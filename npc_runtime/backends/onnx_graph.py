@@ -40,57 +40,42 @@ SAFE_DT = -8.0
 """Below this log(sigmoid(u)) is u to 4e-5; onnxruntime's Sigmoid is 0 from -18 and its logarithm -inf."""
 
 
-def build(bundle: Bundle, bits: int) -> bytes:
+def build(bundle: Bundle, bits: int, given: dict[str, NDArray[Any]] | None = None) -> bytes:
     """ModelProto bytes for weights of `bits` (4, 8 or 32).
 
-    Inputs: `tokens` [rows], `wanted` (rows to take logits of), `is_step` and `is_batch`, and per
+    `given` receives the larger constants, which the session is then to be handed; without it they are
+    written into the model. The matrices stay in the Bundle's file in any case.
+
+    Inputs: `tokens` [rows], `wanted` (rows to take logits of), `is_<form>` for all forms but the last, and per
     layer i `conv.i` and `ssm.i`: [K-1, E] and [N, E], with a leading B in the batch form.
     Outputs: `conv.i.next`, `ssm.i.next`, `logits` [wanted, V], `top_logits` and `top_ids` [wanted, TOP].
     """
-    return _Builder(bundle, bits).model()
+    return _Builder(bundle, bits, given).model()
 
 
 class _Builder:
-    def __init__(self, bundle: Bundle, bits: int, forms: tuple[str, ...] = FORMS) -> None:
+    def __init__(self, bundle: Bundle, bits: int, given: dict[str, NDArray[Any]] | None) -> None:
         self.bundle = bundle
         self.bits = bits
-        self.forms = forms
         self.config = bundle.config
-        self.graph = Graph("npc")
+        self.graph = Graph("npc", given=given)
         self.stored = bundle.offsets()
 
     def model(self) -> bytes:
         g, c = self.graph, self.config
         g.input("tokens", INT64, ["rows"])
         g.input("wanted", INT64, ["wanted"])
-        for form in self.forms[:-1]:
+        for form in FORMS[:-1]:
             g.input(f"is_{form}", BOOL, [])
         for i in range(c.n_layer):
             for part in ("conv", "ssm"):
                 g.input(f"{part}.{i}", FLOAT)
                 g.output(f"{part}.{i}.next", FLOAT)
-        self._shared_constants()
         hidden, residual = self.embed(), ""
         for i in range(c.n_layer):
             hidden, residual = self.layer(i, hidden, residual)
         self.head(hidden, residual)
         return model(g)
-
-    def _shared_constants(self) -> None:
-        g, c = self.graph, self.config
-        numbers = {"zero": 0, "one": 1, "minus_one": -1, "first": -(c.d_conv - 1), "far": 1 << 60}
-        for name, value in numbers.items():
-            g.constant(name, np.array([value], np.int64))
-        for k in range(c.d_conv):
-            g.constant(f"tap.{k}", np.array([k], np.int64))
-            g.constant(f"tap_end.{k}", np.array([k - c.d_conv + 1 or 1 << 60], np.int64))
-        g.constant("ones", np.ones((1, c.d_conv + 1), np.float32))
-        g.constant("ones_but_bias", np.ones((1, c.d_conv), np.float32))
-        g.constant("safe_dt", np.array(SAFE_DT, np.float32))
-        g.constant("x_parts", np.array([c.dt_rank, c.d_state, c.d_state], np.int64))
-        g.constant("as_rows", np.array([-1, c.d_inner], np.int64))
-        g.constant("one_row_each", np.array([-1, 1, c.d_inner], np.int64))
-        g.constant("top_k", np.array([min(TOP, c.vocab_size)], np.int64))
 
     # -- weights
 
@@ -133,8 +118,12 @@ class _Builder:
             scale[negated] *= -1
         return codes, self.graph.constant(f"{name}.scale", scale), (rows, columns)
 
-    def constant(self, name: str, value: NDArray[Any]) -> str:
+    def constant(self, name: str, value: NDArray[Any] | float) -> str:
         return self.graph.constant(name, np.asarray(value, np.float32))
+
+    def ints(self, *values: int) -> str:
+        """A constant of whole numbers: shapes, and where slices begin and end."""
+        return self.graph.constant("ints_" + "_".join(map(str, values)), np.array(values, np.int64))
 
     # -- parts
 
@@ -151,13 +140,11 @@ class _Builder:
         )  # fmt: skip
         if blocks * block == c.d_model:
             return rows
-        width = g.constant("d_model", np.array([c.d_model], np.int64))
-        return g.node("Slice", rows, "zero", width, "one")
+        return g.node("Slice", rows, self.ints(0), self.ints(c.d_model), self.ints(1))
 
     def layer(self, i: int, hidden: str, residual: str) -> tuple[str, str]:
         """(output [M, D], residual [M, D]) of layer i; sets conv.i.next and ssm.i.next."""
         g, p = self.graph, f"layers.{i}."
-        self._layer_constants(p)
         normed, residual = self.norm(hidden, residual, f"{p}norm")
         x, z = g.nodes("Split", 2, self.matrix(f"{p}in_proj", normed), axis=1, num_outputs=2)
         x = g.node("QuickGelu", self.convolution(i, x), domain=MICROSOFT, alpha=1.0)
@@ -179,22 +166,9 @@ class _Builder:
         )  # fmt: skip
         return normed, total
 
-    def _layer_constants(self, p: str) -> None:
-        dense = self.bundle.dense
-        taps, bias = dense(f"{p}conv_weight").T, dense(f"{p}conv_bias")[None]
-        self.constant(f"{p}conv_bias", bias)
-        self.constant(f"{p}conv_weight", taps)
-        self.constant(f"{p}conv_taps", np.concatenate([taps, np.ones_like(bias)]))
-        for k, tap in enumerate(taps):
-            self.constant(f"{p}conv_tap.{k}", tap)
-        self.constant(f"{p}A", np.exp(dense(f"{p}A_log")).T)
-        self.constant(f"{p}D", dense(f"{p}D"))
-        self.constant(f"{p}dt_proj", -dense(f"{p}dt_proj").T)
-        self.constant(f"{p}dt_bias", -dense(f"{p}dt_bias"))
-
     def by_form(self, outputs: list[str], parts: dict[str, Part]) -> None:
         """Computes `outputs` by the part of the form in hand."""
-        self._choose(self.graph, self.forms, outputs, parts)
+        self._choose(self.graph, FORMS, outputs, parts)
 
     def _choose(self, g: Graph, forms: tuple[str, ...], outputs: list[str], parts: dict[str, Part]) -> None:
         if len(forms) == 1:
@@ -215,26 +189,34 @@ class _Builder:
 
         Terms are added one after another, oldest input first and the bias last, in every form.
         """
-        p, conv, taps = f"layers.{i}.", f"conv.{i}", range(self.config.d_conv)
+        p, conv, width, ints = f"layers.{i}.", f"conv.{i}", self.config.d_conv, self.ints
+        taps, end = self.bundle.dense(f"{p}conv_weight").T, ints(1 << 60)
+        bias = self.constant(f"{p}conv_bias", self.bundle.dense(f"{p}conv_bias")[None])
 
         def step(g: Graph, to: list[str]) -> None:
-            line = g.node("Concat", conv, x, f"{p}conv_bias", axis=0)
-            g.node("MatMul", "ones", g.node("Mul", line, f"{p}conv_taps"), to=to[1])
-            g.node("Slice", line, "one", "minus_one", "zero", to=to[0])
+            weights = self.constant(f"{p}conv_taps", np.concatenate([taps, np.ones_like(taps[:1])]))
+            line = g.node("Concat", conv, x, bias, axis=0)
+            ones = self.constant("ones", np.ones((1, width + 1)))
+            g.node("MatMul", ones, g.node("Mul", line, weights), to=to[1])
+            g.node("Slice", line, ints(1), ints(-1), ints(0), to=to[0])
 
         def batch(g: Graph, to: list[str]) -> None:
-            line = g.node("Concat", conv, g.node("Reshape", x, "one_row_each"), axis=1)
-            y = g.node("MatMul", "ones_but_bias", g.node("Mul", line, f"{p}conv_weight"))
-            g.node("Reshape", g.node("Add", y, f"{p}conv_bias"), "as_rows", to=to[1])
-            g.node("Slice", line, "one", "far", "one", to=to[0])
+            line = g.node("Concat", conv, g.node("Reshape", x, ints(-1, 1, self.config.d_inner)), axis=1)
+            terms = g.node("Mul", line, self.constant(f"{p}conv_weight", taps))
+            y = g.node("Add", g.node("MatMul", self.constant("ones_but_bias", np.ones((1, width))), terms), bias)
+            g.node("Reshape", y, ints(-1, self.config.d_inner), to=to[1])
+            g.node("Slice", line, ints(1), end, ints(1), to=to[0])
 
         def prefill(g: Graph, to: list[str]) -> None:
             line = g.node("Concat", conv, x, axis=0)
-            parts = [g.node("Slice", line, f"tap.{k}", f"tap_end.{k}", "zero") for k in taps]
-            terms = [g.node("Mul", part, f"{p}conv_tap.{k}") for k, part in enumerate(parts)]
+            terms = []
+            for k, tap in enumerate(taps):
+                last = ints(k + 1 - width) if k + 1 < width else end
+                weights = self.constant(f"{p}conv_tap.{k}", tap)
+                terms.append(g.node("Mul", g.node("Slice", line, ints(k), last, ints(0)), weights))
             y = reduce(lambda total, term: g.node("Add", total, term), terms)
-            g.node("Add", y, f"{p}conv_bias", to=to[1])
-            g.node("Slice", line, "first", "far", "zero", to=to[0])
+            g.node("Add", y, bias, to=to[1])
+            g.node("Slice", line, ints(1 - width), end, ints(0), to=to[0])
 
         self.by_form([f"{conv}.next", f"{p}convolved"], {"step": step, "batch": batch, "prefill": prefill})
         return f"{p}convolved"
@@ -242,12 +224,15 @@ class _Builder:
     def select(self, p: str, x: str) -> list[str]:
         """What a scan takes from the activated x [M, E]: -Δ and -Δ · x [M, E], -B and C [M, N], D · x [M, E]."""
         g, c = self.graph, self.config
+        parts = self.ints(c.dt_rank, c.d_state, c.d_state)
         b_rows = slice(c.dt_rank, c.dt_rank + c.d_state)
-        low, minus_b, cc = g.nodes("Split", 3, self.matrix(f"{p}x_proj", x, b_rows), "x_parts", axis=1)
-        u = g.node("Gemm", low, f"{p}dt_proj", f"{p}dt_bias")
-        log = g.node("Log", g.node("Sigmoid", g.node("Clip", u, "safe_dt")))
+        low, minus_b, cc = g.nodes("Split", 3, self.matrix(f"{p}x_proj", x, b_rows), parts, axis=1)
+        weight = self.constant(f"{p}dt_proj", -self.bundle.dense(f"{p}dt_proj").T)
+        u = g.node("Gemm", low, weight, self.constant(f"{p}dt_bias", -self.bundle.dense(f"{p}dt_bias")))
+        log = g.node("Log", g.node("Sigmoid", g.node("Clip", u, self.constant("safe_dt", SAFE_DT))))
         minus_dt = g.node("Min", log, u)
-        return [minus_dt, g.node("Mul", minus_dt, x), minus_b, cc, g.node("Mul", x, f"{p}D")]
+        skip = g.node("Mul", x, self.constant(f"{p}D", self.bundle.dense(f"{p}D")))
+        return [minus_dt, g.node("Mul", minus_dt, x), minus_b, cc, skip]
 
     def scan(self, i: int, rows: list[str]) -> str:
         """Selective scan [M, E] -> [M, E] with the skip; sets ssm.i.next.
@@ -255,24 +240,25 @@ class _Builder:
         A batch advances each row from its own State, prefill from what the row before left.
         """
         p, h, e, n = f"layers.{i}.", f"ssm.{i}", self.config.d_inner, self.config.d_state
+        a = self.constant(f"{p}A", np.exp(self.bundle.dense(f"{p}A_log")).T)
         shapes = {"h": (n, e), "minus_dt": (1, e), "drive": (1, e), "minus_b": (1, n), "c": (1, n), "skip": (1, e)}
 
         def step(g: Graph, to: list[str]) -> None:
-            _advance(g, [f"{p}A", h, *rows], to)
+            _advance(g, [a, h, *rows], to)
 
         def many(form: str) -> Part:
             def scan(g: Graph, to: list[str]) -> None:
                 body = g.child("advance")
                 inputs = [body.input(f"{p}{form}.{name}", FLOAT, shape) for name, shape in shapes.items()]
                 outputs = [f"{p}{form}.h.next", f"{p}{form}.y"]
-                _advance(body, [f"{p}A", *inputs], outputs)
+                _advance(body, [a, *inputs], outputs)
                 body.output(outputs[0], FLOAT, (n, e))
                 body.output(outputs[1], FLOAT, (1, e))
-                each = [g.node("Unsqueeze", row, "one") for row in rows]
+                each = [g.node("Unsqueeze", row, self.ints(1)) for row in rows]
                 y = f"{p}{form}.scanned"
                 scanned = len(each) + (form == "batch")
                 g.nodes("Scan", 2, h, *each, to=[to[0], y], body=body, num_scan_inputs=scanned)
-                g.node("Reshape", y, "as_rows", to=to[1])
+                g.node("Reshape", y, self.ints(-1, e), to=to[1])
 
             return scan
 
@@ -285,7 +271,7 @@ class _Builder:
         g = self.graph
         normed, _ = self.norm(hidden, residual, "norm_f")
         logits = g.node("Identity", self.matrix("head", normed), to="logits")
-        g.nodes("TopK", 2, logits, "top_k", to=["top_logits", "top_ids"])
+        g.nodes("TopK", 2, logits, self.ints(min(TOP, self.config.vocab_size)), to=["top_logits", "top_ids"])
         g.output("logits", FLOAT, ["wanted", self.config.vocab_size])
         g.output("top_logits", FLOAT)
         g.output("top_ids", INT64)

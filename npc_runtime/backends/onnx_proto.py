@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FLOAT, UINT8, INT64, BOOL = 1, 2, 7, 9
 """Element types, TensorProto.DataType."""
 _ELEMENT = {np.dtype("<f4"): FLOAT, np.dtype("u1"): UINT8, np.dtype("<i8"): INT64, np.dtype("?"): BOOL}
+PAGE = 4096
 IR_VERSION = 10
 OPSET = 21
 MICROSOFT = "com.microsoft"
@@ -69,10 +70,17 @@ def _value_info(name: str, element: int, shape: Sequence[int | str] | None) -> b
 
 
 class Graph:
-    """A graph under construction; `child` makes the body of an If or Scan, which sees this graph's names."""
+    """A graph under construction; `child` makes the body of an If or Scan, which sees this graph's names.
 
-    def __init__(self, name: str, numbers: Iterator[int] | None = None) -> None:
+    With `given`, constants of more than a page are collected there by name instead of being written into
+    the model, which onnxruntime would copy twice more while reading it; the session is handed them.
+    """
+
+    def __init__(
+        self, name: str, numbers: Iterator[int] | None = None, given: dict[str, NDArray[Any]] | None = None
+    ) -> None:
         self.name = name
+        self.given = given
         self._numbers = count() if numbers is None else numbers
         self._parts: list[bytes] = []
         self._tensors: set[str] = set()
@@ -99,10 +107,13 @@ class Graph:
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
         """Adds a tensor with its values; a name already added is only named again."""
+        array = np.ascontiguousarray(value)
+        if self.given is not None and array.nbytes > PAGE:
+            self.given[name] = array
+            return self.external(name, _ELEMENT[array.dtype], array.shape, "given", 0, array.nbytes)
         if name in self._tensors:
             return name
         self._tensors.add(name)
-        array = np.ascontiguousarray(value)
         dims = b"".join(whole(1, size) for size in value.shape)
         tensor = dims + whole(2, _ELEMENT[array.dtype]) + chunk(8, name) + chunk(9, array.tobytes())
         self._parts.append(chunk(5, tensor))
