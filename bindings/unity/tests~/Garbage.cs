@@ -1,9 +1,9 @@
 #nullable enable
 using System;
 using System.Collections.Generic;
-using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using NpcRuntime.Tests;
 using NpcRuntime.Wire;
 
 namespace NpcRuntime.Probe
@@ -11,25 +11,21 @@ namespace NpcRuntime.Probe
     /// <summary>Bytes allocated per streamed Delta and per idle frame.</summary>
     internal static class Garbage
     {
-        internal static async Task<object> Measure(string endpoint, string key)
+        private const int Deltas = 20_000;
+
+        /// <param name="nursery">Bytes of Mono's nursery, by whose collections the whole process is measured.</param>
+        internal static async Task<object> Measure(long nursery)
         {
-            await using NpcClient client = await NpcClient.ConnectAsync(endpoint, key);
-            var told = new Dictionary<string, object?> { ["decode"] = Decode(), ["text"] = Text() };
-            await client.SpawnAsync("marta", "marta", 7);
-            for (int warm = 0; warm < 3; warm++)
-            {
-                await Poll(client);
-            }
-            told["idle"] = Idle(client);
-            var perDelta = new List<double>();
-            for (int i = 0; i < 7; i++)
-            {
-                (long bytes, int deltas) = await Poll(client);
-                perDelta.Add((double)bytes / deltas);
-                told["deltas"] = deltas;
-            }
-            told["stream"] = perDelta.OrderBy(value => value).ElementAt(3);
-            return told;
+            using var daemon = new FakeDaemon();
+            await using NpcClient client = await NpcClient.ConnectAsync(daemon.Endpoint, FakeDaemon.Key);
+            Stream(daemon, client, 1000);
+            int collections = GC.CollectionCount(0);
+            Stream(daemon, client, Deltas);
+            collections = GC.CollectionCount(0) - collections;
+            double stream = (double)nursery * collections / Deltas;
+            double idle = Idle(client);
+            daemon.HangUp();
+            return new Dictionary<string, object?> { ["decode"] = Decode(), ["text"] = Text(), ["idle"] = idle, ["stream"] = stream };
         }
 
         /// <summary>From bytes of the socket to a Piece in the game's hand, without the socket.</summary>
@@ -67,33 +63,24 @@ namespace NpcRuntime.Probe
             return (GC.GetAllocatedBytesForCurrentThread() - before) / 1000.0;
         }
 
-        /// <summary>The whole process over one streamed Reply that is polled as a game loop does.</summary>
-        private static async Task<(long Bytes, int Deltas)> Poll(NpcClient client)
+        /// <summary>Deltas that come one by one, each in a packet of its own, to a game that polls.</summary>
+        private static void Stream(FakeDaemon daemon, NpcClient client, int count)
         {
-            ReplyStream stream = client.Stream("marta", "Tell me more.", new SayOptions { Pace = 200, MaxTokens = 160, Temperature = 1.5 });
-            int deltas = 0;
-            while (!stream.TryRead(out _) && !stream.Reply.IsCompleted)
+            ReplyStream stream = client.Stream("marta", "Tell me more.");
+            long id = (long)daemon.Next()["id"]!;
+            byte[] frame = Zmtp.Message(MsgPackWriter.Pack(new Dictionary<string, object?> { ["id"] = id, ["ev"] = "delta", ["text"] = " word" }));
+            for (int i = 0; i < count; i++)
             {
-                Thread.Sleep(1);
-            }
-            GC.Collect();
-            long before = GC.GetTotalMemory(false), last = before;
-            int collections = GC.CollectionCount(0);
-            while (!stream.Reply.IsCompleted)
-            {
-                while (stream.TryRead(out Piece piece))
+                daemon.SendRaw(frame);
+                while (!stream.TryRead(out _))
                 {
-                    deltas += piece.Text.Length > 0 ? 1 : 0;
-                    last = GC.GetTotalMemory(false);
+                    Thread.Yield();
                 }
-                Thread.Sleep(1);
             }
-            await stream.Reply;
-            return (collections == GC.CollectionCount(0) ? last - before : 0, Math.Max(deltas, 1));
         }
 
         /// <summary>What a game's thread allocates in a thousand frames in which nothing happens.</summary>
-        private static long Idle(NpcClient client)
+        private static double Idle(NpcClient client)
         {
             var stream = new ReplyStream("marta", (npc, heard) => { });
             long before = GC.GetAllocatedBytesForCurrentThread();
@@ -102,7 +89,7 @@ namespace NpcRuntime.Probe
                 stream.TryRead(out _);
                 GC.KeepAlive(client.IsConnected ? null : client);
             }
-            return GC.GetAllocatedBytesForCurrentThread() - before;
+            return (GC.GetAllocatedBytesForCurrentThread() - before) / 1000.0;
         }
     }
 }

@@ -20,7 +20,7 @@ namespace NpcRuntime.Probe
                     case "codes": Print(Codes()); break;
                     case "script": Print(await Script.Run(arguments[1], arguments[2], arguments[3])); break;
                     case "converse": Print(await Conversation.Run(rest)); break;
-                    case "garbage": Print(await Garbage.Measure(arguments[1], arguments[2])); break;
+                    case "garbage": Print(await Garbage.Measure(long.Parse(arguments[1]))); break;
                     default: throw new ArgumentException(arguments[0]);
                 }
                 return 0;

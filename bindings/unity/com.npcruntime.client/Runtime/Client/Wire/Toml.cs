@@ -12,6 +12,7 @@ namespace NpcRuntime.Wire
         private readonly TomlText _text;
         private readonly Dictionary<string, object?> _root = new Dictionary<string, object?>();
         private readonly HashSet<object> _headed = new HashSet<object>();
+        private readonly HashSet<object> _dotted = new HashSet<object>();
         private readonly HashSet<object> _closed = new HashSet<object>();
 
         private Toml(string text) => _text = new TomlText(text);
@@ -67,7 +68,8 @@ namespace NpcRuntime.Wire
                 Open(table, name);
                 parent[name] = table;
             }
-            return !many && !_headed.Add(table) ? throw _text.Wrong($"`{name}` to be opened once") : table;
+            bool first = _headed.Add(table) && !_dotted.Contains(table);
+            return first ? table : throw _text.Wrong($"`{name}` to be opened once");
         }
 
         private void Open(object item, string name)
@@ -117,10 +119,11 @@ namespace NpcRuntime.Wire
             _text.Expect("=");
             _text.SkipSpace();
             string name = path[path.Count - 1];
-            Dictionary<string, object?> target = Inner(table, path.Take(path.Count - 1));
-            if (path.Count > 1)
+            Dictionary<string, object?> target = table;
+            foreach (string part in path.Take(path.Count - 1))
             {
-                _headed.Add(target);
+                target = Inner(target, new[] { part });
+                _dotted.Add(_headed.Contains(target) ? throw _text.Wrong($"`{part}` not to be opened before") : target);
             }
             if (target.ContainsKey(name))
             {
