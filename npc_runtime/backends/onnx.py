@@ -102,10 +102,9 @@ class WorkingSet:
     def read(self, row: int, tokens: NDArray[np.int64], logits: Float32 | None = None) -> None:
         """Feeds a row up to `CHUNK` tokens; fills `logits` (len(tokens), V) where given."""
         binding = self._bind("prefill", row, tokens)
-        count = 0 if logits is None else len(tokens)
-        self._input(binding, "wanted", self._wanted[:count])
-        if logits is None:
-            logits = self.logits[:0]
+        if logits is None:  # one row all the same: onnxruntime 1.23 divides by the number of rows
+            logits = self.logits[:1]
+        self._input(binding, "wanted", self._wanted[: len(logits)])
         self._output(binding, "logits", logits)
         for name in ("top_logits", "top_ids"):
             binding.bind_output(name)
