@@ -217,3 +217,16 @@ def test_a_killed_game_takes_its_daemon_along(godot: Godot, project: Path) -> No
         game.send_signal(signal.SIGKILL)
     with os.fdopen(daemon) as watched:
         assert select.select([watched], [], [], 20) == ([watched], [], [])
+
+
+def test_plugin_in_a_real_editor(godot: Godot, project: Path) -> None:
+    """Enables it, sees preview and dock at work, disables it: nothing is left, twice over."""
+    edited = godot.folder / "edited"
+    shutil.copytree(project, edited)
+    shutil.copytree(edited / "tests" / "editor_check", edited / "addons" / "npc_runtime_check")
+    with (edited / "project.godot").open("a", encoding="utf-8") as settings:
+        settings.write('\n[editor_plugins]\n\nenabled=PackedStringArray("res://addons/npc_runtime_check/plugin.cfg")\n')
+    done = godot.run(edited, "--editor")
+    assert done.returncode == 0, done.stdout
+    assert "SCRIPT ERROR" not in done.stdout, done.stdout
+    assert re.search(r"editor check: \d\d+ checks, 0 failed", done.stdout), done.stdout

@@ -55,6 +55,8 @@ var bundle: String = NpcSettings.read("daemon/bundle")
 ## A daemon that somebody else started, instead of our own.
 var endpoint: String = NpcSettings.read("daemon/endpoint")
 var key: String = NpcSettings.read("daemon/key")
+## Whether it is the dock's own. The autoload, which the editor creates too, sleeps there.
+var is_for_editor := false
 ## Whether each State is fetched after every turn, so that a crash of the daemon loses nothing.
 var hold_states: bool = NpcSettings.read("hold_states")
 
@@ -86,6 +88,8 @@ var _leaving := false
 
 
 func _enter_tree() -> void:
+	if Engine.is_editor_hint() and not is_for_editor:
+		return
 	if current == null:
 		current = self
 	_leaving = false
