@@ -174,15 +174,25 @@ def _zero(ptr, L):
 
 
 @triton.jit
-def _border(seq_ptr, first, t, count, HAS_SEQ: tl.constexpr):
-    """RESET where token first + t of the sequence starts a new document, else 0."""
-    shift = 0.0
+def _borders(seq_ptr, first, t0, count, STEPS: tl.constexpr, HAS_SEQ: tl.constexpr, FULL: tl.constexpr):
+    """For each of STEPS steps from t0 on: RESET where token first + t of the sequence starts a new document, else 0."""
+    shifts = ()
     if HAS_SEQ:
-        inside = (first + t > 0) & (t < count)
-        here = tl.load(seq_ptr + t, mask=inside, other=0)
-        before = tl.load(seq_ptr + t - 1, mask=inside, other=0)
-        shift = tl.where(here != before, RESET, 0.0)
-    return shift
+        if FULL:
+            t0 = tl.minimum(t0, count - STEPS)
+        before = tl.load(seq_ptr + t0 - 1, mask=(first + t0 > 0) & (t0 - 1 < count), other=0)
+        for s in tl.static_range(STEPS):
+            t = t0 + s
+            here = tl.load(seq_ptr + t) if FULL else tl.load(seq_ptr + t, mask=t < count, other=0)
+            shift = tl.where(here != before, RESET, 0.0)
+            if s == 0:
+                shift = tl.where(first + t0 > 0, shift, 0.0)
+            shifts = shifts + (shift if FULL else tl.where(t < count, shift, 0.0),)
+            before = here
+    else:
+        for s in tl.static_range(STEPS):
+            shifts = shifts + (0.0,)
+    return shifts
 
 
 @triton.jit
@@ -218,11 +228,11 @@ def _chunk_state_kernel(
     for t0 in range(0, count, STEPS):
         next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        shifts = _borders(seq_base, first, t0, count, STEPS, HAS_SEQ, FULL)
         for s in tl.static_range(STEPS):
             t = t0 + s
-            delta = _delta(dts[s], bias, t, count, FULL)
+            delta, shift = _delta(dts[s], bias, t, count, FULL), shifts[s]
             b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
-            shift = _border(seq_base, first, t, count, HAS_SEQ)
             state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row
             total += delta - shift  # A is negative, so a border's share must be +1e30
         xs, dts = next_xs, next_dts
@@ -260,7 +270,7 @@ def _scan_fwd_kernel(
     out_row: tl.constexpr, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
     STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_START: tl.constexpr,
-    PREFETCH: tl.constexpr,
+    PREFETCH: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     """y and the final state of a chunk (all of L when there is one); every SAVE steps the state, for the backward."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -281,13 +291,24 @@ def _scan_fwd_kernel(
         state = tl.load(start_ptr + (batch * n_chunks + chunk) * N * E + tile, mask=mask_e[None, :], other=0.0)
     xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
+    shifts = _borders(seq_base, first, 0, count, STEPS, HAS_SEQ, FULL)
+    if AHEAD:
+        b_next = _row(bc_base, 0, count, offs_n, N, BLOCK_E, ASM, FULL)
+        c_next = _row(bc_base + N, 0, count, offs_n, N, BLOCK_E, ASM, FULL)
     for t0 in range(0, count, STEPS):
+        next_shifts = _borders(seq_base, first, t0 + STEPS, count, STEPS, HAS_SEQ, FULL)
         next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         if PREFETCH > 0:
-            to = tl.minimum(t0 + STEPS + tl.arange(0, BLOCK_E) % STEPS, count - 1)
-            _prefetch((bc_base + to * 2 * N).to(tl.int64), PREFETCH)
+            lane, column = tl.arange(0, BLOCK_E), tl.program_id(0) * BLOCK_E
+            to = tl.minimum(t0 + 2 * STEPS + lane % STEPS, count - 1)
+            address = (bc_base + tl.minimum(t0 + STEPS + lane % STEPS, count - 1) * 2 * N).to(tl.int64)
+            address = tl.where(lane < 3 * STEPS, (dt_base + to * dt_row + column).to(tl.int64), address)
+            address = tl.where(lane < 2 * STEPS, (x_base + to * x_row + column).to(tl.int64), address)
+            if HAS_Z:
+                address = tl.where(lane < STEPS, (z_base + to * z_row + column).to(tl.int64), address)
+            _prefetch(address, PREFETCH)
         if SAVE > 0:
             if SAVE == STEPS or t0 % SAVE == 0:
                 place = batch * n_saves + (first + t0) // SAVE
@@ -295,16 +316,20 @@ def _scan_fwd_kernel(
         for s in tl.static_range(STEPS):
             t = t0 + s
             x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count, FULL)
-            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
-            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
-            shift = _border(seq_base, first, t, count, HAS_SEQ)
-            state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * x)[None, :] * b_row
+            if AHEAD:
+                b_row, c_row = b_next, c_next
+                b_next = _row(bc_base, tl.minimum(t + 1, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL)
+                c_next = _row(bc_base + N, tl.minimum(t + 1, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL)
+            else:
+                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+                c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            state = _decay(delta, a2, shifts[s], HAS_SEQ) * state + (delta * x)[None, :] * b_row
             y = tl.sum(state * c_row, 0) + skip * x
             if HAS_Z:
                 z = zs[s].to(tl.float32)
                 y *= z * _sigmoid(z)
             tl.store(y_base + t * out_row, y, mask=_if(t < count, offs_e, E, FULL))
-        xs, dts, zs = next_xs, next_dts, next_zs
+        xs, dts, zs, shifts = next_xs, next_dts, next_zs, next_shifts
     if chunk == n_chunks - 1:
         tl.store(final_ptr + batch * N * E + tile, state, mask=mask_e[None, :])
 
@@ -335,14 +360,14 @@ def _chunk_grad_kernel(
         t0 = (tl.cdiv(count, STEPS) - 1 - i) * STEPS
         dts, dys = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL), _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
         zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
+        shifts = _borders(seq_base, first, t0, count, STEPS, HAS_SEQ, FULL)
         for r in tl.static_range(STEPS):
-            t = t0 + (STEPS - 1 - r)
+            t, shift = t0 + (STEPS - 1 - r), shifts[STEPS - 1 - r]
             delta, dy = _delta(dts[STEPS - 1 - r], bias, t, count, FULL), dys[STEPS - 1 - r].to(tl.float32)
             if HAS_Z:
                 z = zs[STEPS - 1 - r].to(tl.float32)
                 dy *= z * _sigmoid(z)
             c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
-            shift = _border(seq_base, first, t, count, HAS_SEQ)
             grad = _decay(delta, a2, shift, HAS_SEQ) * (grad + c_row * dy[None, :])
             total += delta - shift
     place = batch * n_chunks + chunk
@@ -395,14 +420,16 @@ def _scan_bwd_kernel(
         xs, dts = _rows(x_base, x_row, t0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL)
         douts = _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
         zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
+        shifts = _borders(seq_base, first, t0, count, STEPS, HAS_SEQ, FULL)
         for r0 in range(saved * SAVE, t0, STEPS):
             replay_xs = _rows(x_base, x_row, r0, count, offs_e, E, STEPS, FULL)
             replay_dts = _rows(dt_base, dt_row, r0, count, offs_e, E, STEPS, FULL)
+            replay_shifts = _borders(seq_base, first, r0, count, STEPS, HAS_SEQ, FULL)
             for s in tl.static_range(STEPS):
                 t = r0 + s
                 delta, b_row = _delta(replay_dts[s], bias, t, count, FULL), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
                 step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row
-                state = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state + step
+                state = _decay(delta, a2, replay_shifts[s], HAS_SEQ) * state + step
         if PREFETCH > 0:  # the next group: its saved state, its rows, its B and C
             lane, t = tl.arange(0, BLOCK_E), tl.maximum(t0 - STEPS, 0)
             column = tl.program_id(0) * BLOCK_E
@@ -420,7 +447,7 @@ def _scan_bwd_kernel(
         for s in tl.static_range(STEPS):
             t = t0 + s
             delta, b_row = _delta(dts[s], bias, t, count, FULL), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
-            old = _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ) * state
+            old = _decay(delta, a2, shifts[s], HAS_SEQ) * state
             state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row
             olds = olds + (old,)
         zero = _zero(a_ptr, L)
@@ -456,7 +483,7 @@ def _scan_bwd_kernel(
             tl.store(dx_ptr + out + t * out_row, delta * du + skip * dy, mask=_if(t < count, offs_e, E, FULL))
             dbias += ddt
             dskip += dy * x
-            grad *= _decay(delta, a2, _border(seq_base, first, t, count, HAS_SEQ), HAS_SEQ)
+            grad *= _decay(delta, a2, shifts[STEPS - 1 - r], HAS_SEQ)
     if chunk == 0:
         tl.store(dstart_ptr + batch * N * E + tile, grad, mask=mask_e[None, :])
     param = dparam_ptr + (batch * n_chunks + chunk) * (N + 2) * E
@@ -488,6 +515,7 @@ BWD_REGISTERS: int | None = None
 APART = True
 FWD_PREFETCH, BWD_PREFETCH = 0, 0
 SAVE_DTYPE = torch.float32
+AHEAD = True
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -542,7 +570,7 @@ class SelectiveScan(torch.autograd.Function):
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             length, channels, chunk_len, n_chunks, n_saves, *_strides(x), *_strides(dt), *_strides(z),
             out_row=channels, ASM=asm, FULL=_full(x, FWD_STEPS), STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
-            PREFETCH=FWD_PREFETCH if asm else 0, maxnreg=FWD_REGISTERS, **shape, **flags,
+            PREFETCH=FWD_PREFETCH if asm else 0, AHEAD=AHEAD, maxnreg=FWD_REGISTERS, **shape, **flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
         ctx.chunk_len, ctx.save_every, ctx.dtypes = chunk_len, save_every, (A.dtype, B.dtype, C.dtype)
