@@ -94,7 +94,9 @@ class Talk:
         try:
             for piece in stream:
                 mood, action = piece.mood or mood, piece.action or action
-                if piece.text and not shown:
+                if not piece.text:
+                    continue
+                if not shown:
                     self.screen.begin(self.names[self.npc], mood, action)
                 self.screen.speech(piece.text)
                 shown += len(piece.text)
