@@ -56,6 +56,9 @@ def selective_scan(
 
     if chunk_len is None:
         chunk_len = _chunk_len(x.shape[0], x.shape[1], x.shape[2])
+    widest = max(t.stride(1) for t in (x, dt, x if z is None else z))
+    if (chunk_len or x.shape[1]) * widest >= 1 << 31:  # offsets inside a chunk are 32-bit
+        chunk_len = ((1 << 31) - 1) // widest // _SHORTEST_CHUNK * _SHORTEST_CHUNK
     y, state = SelectiveScan.apply(  # type: ignore[no-untyped-call]
         rows_contiguous(x),
         rows_contiguous(dt),

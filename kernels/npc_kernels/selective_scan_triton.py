@@ -1,207 +1,33 @@
 """The selective scan on an NVIDIA GPU: Triton kernels and their autograd function.
 
-One thread owns one channel and keeps its N states in registers. Tiles are (N, BLOCK_E) with the channels along the
-lanes: Triton's default layout then gives each thread a whole column, sums over N cost no exchange between lanes, and
-a row of B or C arrives as 128-bit loads that all lanes share. The maths is in `kernels/README.md`.
+One thread owns one channel and keeps its N states in registers: sums over N cost no exchange between lanes, and a row
+of B or C arrives as 128-bit loads that all lanes share. Latencies are hidden by loading ahead, not by many warps. The
+maths is in `kernels/README.md`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-LOG2E = tl.constexpr(1.4426950408889634)
-LN2 = tl.constexpr(0.6931471805599453)
-RESET = tl.constexpr(-1.0e30)  # added to an exponent it makes the decay exactly 0, also in a sum over a chunk
-
-
-
-
-def _channel_sums_asm(split: bool) -> str:
-    """PTX that sums two (16, 32) tiles over the lanes and stores the 32 sums (inputs $16 and $32 on, address $48).
-
-    A tile's column is one thread's 16 registers v. Matrix unit first: `mma.m16n8k8` with v[4j:4j+4] as A and a B that
-    picks columns leaves in lane (g, q) the sums of v[4q:4q+4] over the four lanes of group g; three exchanges then sum
-    over the eight groups, each halving what a lane holds. tf32 keeps 11 bits of a term, enough for half-precision
-    results; `split` feeds it the rest as a second term, for fp32.
-    """
-    lines = [".reg .b32 lane, group, v, w, s, k; .reg .b32 one<8>; .reg .b32 r<8>; .reg .b32 h<4>; .reg .b32 l<4>;"]
-    lines += [".reg .pred p, here;", "mov.u32 lane, %laneid;", "shr.u32 group, lane, 2;"]
-    for g in range(8):
-        lines += [f"setp.eq.u32 p, group, {g};", f"selp.b32 one{g}, 0x3f800000, 0, p;"]
-    lines += [f"mov.b32 r{i}, 0;" for i in range(8)]
-    for tile in range(2):
-        d = [f"r{4 * tile + i}" for i in (0, 2, 1, 3)]
-        for j in range(4):
-            a = [f"${16 + 16 * tile + 4 * j + i}" for i in range(4)]
-            terms = [a]
-            if split:
-                lines += [f"and.b32 h{i}, {a[i]}, 0xffffe000;" for i in range(4)]
-                lines += [f"sub.f32 l{i}, {a[i]}, h{i};" for i in range(4)]
-                terms = [[f"h{i}" for i in range(4)], [f"l{i}" for i in range(4)]]
-            acc = ", ".join(d)
-            for term in terms:
-                lines.append(
-                    f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {{{acc}}}, {{{', '.join(term)}}}, "
-                    f"{{one{2 * j}, one{2 * j + 1}}}, {{{acc}}};"
-                )
-    for bit, half in ((16, 4), (8, 2), (4, 1)):
-        lines += [f"and.b32 v, lane, {bit};", "setp.ne.u32 p, v, 0;"]
-        for i in range(half):
-            lines += [f"selp.b32 s, r{i}, r{i + half}, p;", f"selp.b32 k, r{i + half}, r{i}, p;"]
-            lines += [f"shfl.sync.bfly.b32 w, s, {bit}, 31, -1;", f"add.f32 r{i}, k, w;"]
-    lines += ["setp.ne.u64 here, $48, 0;", "@here st.global.b32 [$48], r0;"]
-    return "{ " + "\n".join(lines) + " }"
-
-
-_SUMS_TF32, _SUMS_FP32 = tl.constexpr(_channel_sums_asm(False)), tl.constexpr(_channel_sums_asm(True))
-_SUMS_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["r"] * 32 + ["l"] * 16))
-
-
-@triton.jit
-def _store_channel_sums(ptr, db, dc, offs_n, inside, N: tl.constexpr, BLOCK_E: tl.constexpr, SUMS: tl.constexpr):
-    """Store the sums of two (N, BLOCK_E) tiles over the channels, 2N floats at ptr."""
-    if SUMS == 0:
-        tl.store(ptr + offs_n, tl.sum(db, 1), mask=_if(inside, offs_n, N, False))
-        tl.store(ptr + N + offs_n, tl.sum(dc, 1), mask=_if(inside, offs_n, N, False))
-    else:
-        lane = tl.arange(0, BLOCK_E)
-        place = lane // 16 * 16 + lane % 4 * 4 + lane // 8 % 2 * 2 + lane // 4 % 2
-        address = tl.where(inside, ptr.to(tl.int64), 0) + tl.where(inside, place * 4, 0).to(tl.int64)
-        address = address[None, :] + tl.zeros((N, BLOCK_E), tl.int64)
-        tl.inline_asm_elementwise(
-            _SUMS_TF32 if SUMS == 1 else _SUMS_FP32, _SUMS_REGISTERS, [db, dc, address],
-            dtype=tl.int32, is_pure=False, pack=16,
-        )  # fmt: skip
-
-
-@triton.jit
-def _softplus(v):
-    """log(1 + exp(v)) = max(v, 0) + log(1 + e), e = exp(-|v|), by a polynomial with relative error 3e-8 on [0, 1]."""
-    e = tl.exp2(-tl.abs(v) * LOG2E)
-    p = 0.005232695336001789
-    p = p * e - 0.029505243080363407
-    p = p * e + 0.07822595889937628
-    p = p * e - 0.13663246391563588
-    p = p * e + 0.19106007041772338
-    p = p * e - 0.24842982285530363
-    p = p * e + 0.3331909681655554
-    p = p * e - 0.4999949314090758
-    p = p * e + 0.9999999698795952
-    return tl.maximum(v, 0.0) + p * e
-
-
-@triton.jit
-def _sigmoid(v):
-    return 1.0 / (1.0 + tl.exp2(-v * LOG2E))
-
-
-@triton.jit
-def _if(inside, offs, size, FULL: tl.constexpr):
-    """Mask `offs < size` where the scalar `inside` holds, else nothing (the interpreter cannot spread a scalar bool).
-
-    FULL says that neither can fail, and saves the instructions.
-    """
-    mask = offs < tl.where(inside, size, 0)
-    if FULL:
-        mask = tl.full(offs.shape, 1, tl.int1)
-    return mask
-
-
-@triton.jit
-def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr, FULL: tl.constexpr):
-    """Load STEPS rows of channels from `first` on, as a tuple; rows from `count` on read as zero, if FULL as anything."""
-    rows = ()
-    if FULL:
-        first = tl.minimum(first, count - STEPS)
-    for s in tl.static_range(STEPS):
-        t = first + s
-        rows = rows + (tl.load(ptr + t * row + offs_e, mask=_if(t < count, offs_e, E, FULL), other=0.0),)
-    return rows
-
-
-_ROW = tl.constexpr(
-    "\n".join(f"ld.global.nc.v4.b32 {{${4 * i}, ${4 * i + 1}, ${4 * i + 2}, ${4 * i + 3}}}, [$16 + {16 * i}];" for i in range(4))
+from npc_kernels._scan_parts import (
+    LN2,
+    LOG2E,
+    _borders,
+    _decay,
+    _delta,
+    _if,
+    _prefetch,
+    _row,
+    _rows,
+    _sigmoid,
+    _store_channel_sums,
+    _zero,
 )
-_ROW_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["l"] * 16))
-
-
-@triton.jit
-def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr):
-    """Row t of B (or, from ptr + N, of C) in fp32 as an (N, BLOCK_E) tile; past the end the last row again.
-
-    The instruction says that no store can change the row, so that it is loaded ahead of earlier steps' stores: with
-    plain loads every step waits for the L2 cache.
-    """
-    ptr += (t if FULL else tl.minimum(t, count - 1)) * 2 * N
-    if ASM:
-        # Each element's own address, though only a thread's first is used: of a constant tile Triton computes one element.
-        address = (ptr.to(tl.int64) + offs_n * 4)[:, None] + tl.zeros((N, BLOCK_E), tl.int64)
-        row = tl.inline_asm_elementwise(_ROW, _ROW_REGISTERS, [address], dtype=tl.float32, is_pure=True, pack=16)
-    else:
-        row = tl.load(ptr + offs_n)[:, None]
-    return row
-
-
-@triton.jit
-def _prefetch(address, LEVEL: tl.constexpr):
-    """Ask for the memory at each lane's address ahead of its use: LEVEL 1 into the L1 cache, 2 into L2, 0 not at all."""
-    if LEVEL == 1:
-        tl.inline_asm_elementwise("prefetch.global.L1 [$1];", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-    if LEVEL == 2:
-        tl.inline_asm_elementwise("prefetch.global.L2 [$1];", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-
-
-@triton.jit
-def _delta(raw, bias, t, count, FULL: tl.constexpr):
-    """Softplus of one row of dt; zero past the end, where a step must change nothing."""
-    delta = _softplus(raw.to(tl.float32) + bias)
-    return delta if FULL else tl.where(t < count, delta, 0.0)
-
-
-@triton.jit
-def _zero(ptr, L):
-    """A zero the compiler cannot see through.
-
-    Added to delta it keeps the second exponentials from being taken for the first ones, which would then be held from
-    one sweep to the next, more of them than there are registers.
-    """
-    return tl.load(ptr, mask=L < 0, other=0.0, volatile=True)
-
-
-@triton.jit
-def _borders(seq_ptr, first, t0, count, STEPS: tl.constexpr, HAS_SEQ: tl.constexpr, FULL: tl.constexpr):
-    """For each of STEPS steps from t0 on: RESET where token first + t of the sequence starts a new document, else 0."""
-    shifts = ()
-    if HAS_SEQ:
-        if FULL:
-            t0 = tl.minimum(t0, count - STEPS)
-        before = tl.load(seq_ptr + t0 - 1, mask=(first + t0 > 0) & (t0 - 1 < count), other=0)
-        for s in tl.static_range(STEPS):
-            t = t0 + s
-            here = tl.load(seq_ptr + t) if FULL else tl.load(seq_ptr + t, mask=t < count, other=0)
-            shift = tl.where(here != before, RESET, 0.0)
-            if s == 0:
-                shift = tl.where(first + t0 > 0, shift, 0.0)
-            shifts = shifts + (shift if FULL else tl.where(t < count, shift, 0.0),)
-            before = here
-    else:
-        for s in tl.static_range(STEPS):
-            shifts = shifts + (0.0,)
-    return shifts
-
-
-@triton.jit
-def _decay(delta, a2, shift, HAS_SEQ: tl.constexpr):
-    """exp(delta A) for every state, 0 at a border. `a2` is A · log2(e)."""
-    exponent = delta[None, :] * a2
-    if HAS_SEQ:
-        exponent += shift
-    return tl.exp2(exponent)
 
 
 @triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks"])
@@ -383,7 +209,7 @@ def _scan_bwd_kernel(
     out_row: tl.constexpr, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
     STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_INTO: tl.constexpr,
-    SUMS: tl.constexpr, APART: tl.constexpr, PREFETCH: tl.constexpr,
+    SUMS: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
     """All gradients of a chunk, newest token first.
 
@@ -451,7 +277,7 @@ def _scan_bwd_kernel(
             state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row
             olds = olds + (old,)
         zero = _zero(a_ptr, L)
-        bc_again = bc_base + zero.to(tl.int32) if APART else bc_base
+        bc_again = bc_base + zero.to(tl.int32)
         for r in tl.static_range(STEPS):
             t = t0 + (STEPS - 1 - r)
             x, raw = xs[STEPS - 1 - r].to(tl.float32), dts[STEPS - 1 - r]
@@ -507,15 +333,34 @@ def _reduce_kernel(part_ptr, db_ptr, dc_ptr, rows, blocks, N: tl.constexpr, ROWS
     tl.store(dc_ptr + offs_row[:, None] * N + offs_n[None, :], dc, mask=mask)
 
 
-# Steps between two saved states: 8 costs 64 bytes a channel and token in memory, half a recomputation of time.
+LANES = 32
 SAVE_EVERY = 4
-FWD_STEPS, BWD_STEPS, LANES = 4, 4, 32
-FWD_REGISTERS: int | None = None
-BWD_REGISTERS: int | None = None
-APART = True
-FWD_PREFETCH, BWD_PREFETCH = 0, 0
-SAVE_DTYPE = torch.float32
-AHEAD = True
+"""Steps between two states saved for the backward."""
+
+
+class Plan(NamedTuple):
+    """How a kernel is launched; what suits depends on the GPU and on how many warps there are."""
+
+    steps: int
+    """Steps unrolled, and in the backward kept in registers."""
+    registers: int | None
+    """Most registers a thread may have; fewer let more warps live on a multiprocessor."""
+    prefetch: int
+    """Cache level to ask ahead into, 0 for none."""
+    ahead: bool
+    """Rows of B and C loaded one step early (forward)."""
+
+
+def forward_plan(warps: int, saving: bool) -> Plan:
+    """Measured on an H200: 2048 warps all live at once with 128 registers each; fewer must hide their own latency."""
+    if warps > 1584:
+        return Plan(4, 128, 0, False)
+    return Plan(4 if saving else 8, None, 1, True)
+
+
+def backward_plan(warps: int) -> Plan:
+    """Measured on an H200, see kernels/README.md."""
+    return Plan(4, None, 2, False)
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -542,81 +387,68 @@ class SelectiveScan(torch.autograd.Function):
         bc = torch.empty(batch, length, 2 * n_state, dtype=torch.float32, device=x.device)
         bc[..., :n_state].copy_(B)
         bc[..., n_state:].copy_(C)
-        chunk_len = chunk_len or length
-        n_chunks = -(-length // chunk_len)
-        grid = (triton.cdiv(channels, LANES), n_chunks, batch)
-        shape = {"N": n_state, "BLOCK_E": LANES, "num_warps": 1, "enable_fp_fusion": True}
-        asm = n_state == 16 and x.device.type == "cuda"
-        flags = {"HAS_BIAS": dt_bias is not None, "HAS_SEQ": seq_idx is not None}
+        launch = _Launch(x, n_state, chunk_len, dt_bias is not None, seq_idx is not None)
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx  # a pointer is needed to offset
         start = initial_state
-        if n_chunks > 1:
-            local, total, into = _chunk_buffers(x, n_chunks, n_state)
-            _chunk_state_kernel[grid](
-                x, dt, bc, a2, dt_bias, seq_or_x, local, total, length, channels, chunk_len, n_chunks,
-                *_strides(x), *_strides(dt), ASM=asm, FULL=_full(x, FWD_STEPS), STEPS=FWD_STEPS, **shape, **flags,
+        if launch.n_chunks > 1:
+            plan = forward_plan(launch.warps, False)
+            local, total, start = launch.chunk_buffers(x)
+            _chunk_state_kernel[launch.grid](
+                x, dt, bc, a2, dt_bias, seq_or_x, local, total, *launch.sizes, *_strides(x), *_strides(dt),
+                **launch.steps(plan), **launch.flags,
             )  # fmt: skip
-            _carry_kernel[grid[0], batch](
-                local, total, a2, initial_state, into, channels, n_chunks,
-                HAS_START=initial_state is not None, REVERSE=False, **shape,
-            )  # fmt: skip
-            start = into
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+            launch.carry(local, total, a2, initial_state, start, reverse=False)
+        saving = any(ctx.needs_input_grad)
+        saves = launch.saves(x) if saving else x
+        y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         final = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
-        save_every = SAVE_EVERY if any(ctx.needs_input_grad) else 0
-        n_saves = -(-length // save_every) if save_every else 0
-        saves = torch.empty(batch, n_saves, n_state, channels, dtype=SAVE_DTYPE, device=x.device)
-        _scan_fwd_kernel[grid](
+        plan = forward_plan(launch.warps, saving)
+        _scan_fwd_kernel[launch.grid](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
-            length, channels, chunk_len, n_chunks, n_saves, *_strides(x), *_strides(dt), *_strides(z),
-            out_row=channels, ASM=asm, FULL=_full(x, FWD_STEPS), STEPS=FWD_STEPS, SAVE=save_every, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
-            PREFETCH=FWD_PREFETCH if asm else 0, AHEAD=AHEAD, maxnreg=FWD_REGISTERS, **shape, **flags,
+            *launch.sizes, launch.n_saves, *_strides(x), *_strides(dt), *_strides(z), out_row=channels,
+            SAVE=SAVE_EVERY if saving else 0, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
+            PREFETCH=launch.prefetch(plan), AHEAD=plan.ahead, **launch.steps(plan), **launch.flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
-        ctx.chunk_len, ctx.save_every, ctx.dtypes = chunk_len, save_every, (A.dtype, B.dtype, C.dtype)
-        ctx.has_start = initial_state is not None
+        ctx.launch, ctx.dtypes, ctx.has_start = launch, (A.dtype, B.dtype, C.dtype), initial_state is not None
         ctx.set_materialize_grads(False)
         return y, final
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         x, dt, z, bc, a2, D, dt_bias, seq_idx, saves = ctx.saved_tensors
+        launch: _Launch = ctx.launch
         dout, dfinal = grads
-        dout = torch.zeros_like(x) if dout is None else _rows_contiguous(dout)
+        dout = torch.zeros_like(x) if dout is None else dout if dout.stride(-1) == 1 else dout.contiguous()
         batch, length, channels = x.shape
-        n_state, chunk_len = a2.shape[0], ctx.chunk_len
-        n_chunks = -(-length // chunk_len)
-        grid = (triton.cdiv(channels, LANES), n_chunks, batch)
-        shape = {"N": n_state, "BLOCK_E": LANES, "num_warps": 1, "enable_fp_fusion": True}
-        asm = n_state == 16 and x.device.type == "cuda"
-        flags = {"HAS_BIAS": dt_bias is not None, "HAS_SEQ": seq_idx is not None, "HAS_Z": z is not None}
+        n_state = a2.shape[0]
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx
         into = None if dfinal is None else dfinal.float().contiguous()
-        if n_chunks > 1:
-            local, total, carried = _chunk_buffers(x, n_chunks, n_state)
-            _chunk_grad_kernel[grid](
-                dt, z_or_x, bc, a2, dt_bias, seq_or_x, dout, local, total, length, channels, chunk_len, n_chunks,
-                *_strides(dt), *_strides(z), *_strides(dout), ASM=asm, FULL=_full(x, FWD_STEPS), STEPS=FWD_STEPS, **shape, **flags,
+        if launch.n_chunks > 1:
+            local, total, carried = launch.chunk_buffers(x)
+            _chunk_grad_kernel[launch.grid](
+                dt, z_or_x, bc, a2, dt_bias, seq_or_x, dout, local, total, *launch.sizes,
+                *_strides(dt), *_strides(z), *_strides(dout), HAS_Z=z is not None,
+                **launch.steps(forward_plan(launch.warps, False)), **launch.flags,
             )  # fmt: skip
-            _carry_kernel[grid[0], batch](
-                local, total, a2, into, carried, channels, n_chunks, HAS_START=into is not None, REVERSE=True, **shape
-            )
+            launch.carry(local, total, a2, into, carried, reverse=True)
             into = carried
         dx, ddt = (torch.empty(x.shape, dtype=t.dtype, device=x.device) for t in (x, dt))
         dz = None if z is None else torch.empty(x.shape, dtype=z.dtype, device=x.device)
-        part = torch.empty(batch, length, grid[0], 2, n_state, dtype=torch.float32, device=x.device)
+        blocks = launch.grid[0]
+        part = torch.empty(batch, length, blocks, 2, n_state, dtype=torch.float32, device=x.device)
         dstart = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
-        dparam = torch.empty(batch * n_chunks, n_state + 2, channels, dtype=torch.float32, device=x.device)
-        _scan_bwd_kernel[grid](
-            x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into, dx, ddt, dx if z is None else dz, part, dstart, dparam,
-            length, channels, chunk_len, n_chunks, saves.shape[1],
-            *_strides(x), *_strides(dt), *_strides(z), *_strides(dout),
-            out_row=channels, ASM=asm, FULL=_full(x, BWD_STEPS), STEPS=BWD_STEPS, SAVE=ctx.save_every, HAS_D=D is not None, HAS_INTO=into is not None,
-            SUMS=_sums(x, n_state), APART=APART,
-            PREFETCH=BWD_PREFETCH if asm else 0, maxnreg=BWD_REGISTERS, **shape, **flags,
+        dparam = torch.empty(batch * launch.n_chunks, n_state + 2, channels, dtype=torch.float32, device=x.device)
+        plan = backward_plan(launch.warps)
+        _scan_bwd_kernel[launch.grid](
+            x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into,
+            dx, ddt, dx if dz is None else dz, part, dstart, dparam, *launch.sizes, launch.n_saves,
+            *_strides(x), *_strides(dt), *_strides(z), *_strides(dout), out_row=channels, SAVE=SAVE_EVERY,
+            HAS_D=D is not None, HAS_Z=z is not None, HAS_INTO=into is not None, SUMS=launch.sums(x),
+            PREFETCH=launch.prefetch(plan), **launch.steps(plan), **launch.flags,
         )  # fmt: skip
         db, dc = (torch.empty(batch, length, n_state, dtype=d, device=x.device) for d in ctx.dtypes[1:])
-        _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, grid[0], N=n_state, ROWS=16)
+        _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, blocks, N=n_state, ROWS=16)
         dparam = dparam.sum(0)
         return (
             dx, ddt, dparam[:n_state].t().to(ctx.dtypes[0]), db, dc,
@@ -626,30 +458,63 @@ class SelectiveScan(torch.autograd.Function):
         )  # fmt: skip
 
 
-def _full(x: Tensor, steps: int) -> bool:
-    """Whether no program has channels or steps to spare (chunks are multiples of 64)."""
-    return x.shape[1] % steps == 0 and x.shape[2] % LANES == 0
+class _Launch:
+    """Sizes and switches that the kernels of one scan share."""
 
+    def __init__(self, x: Tensor, n_state: int, chunk_len: int, has_bias: bool, has_seq: bool) -> None:
+        batch, length, channels = x.shape
+        chunk_len = chunk_len or length
+        self.batch, self.n_state, self.channels = batch, n_state, channels
+        self.n_chunks = triton.cdiv(length, chunk_len)
+        self.n_saves = triton.cdiv(length, SAVE_EVERY)
+        self.grid = (triton.cdiv(channels, LANES), self.n_chunks, batch)
+        self.warps = self.grid[0] * self.grid[1] * self.grid[2]
+        self.sizes = (length, channels, chunk_len, self.n_chunks)
+        # The instructions written by hand expect 16 states in a thread's registers.
+        self.asm = n_state == 16 and x.device.type == "cuda"
+        self._common = {"N": n_state, "BLOCK_E": LANES, "num_warps": 1, "enable_fp_fusion": True}
+        self.flags = {"ASM": self.asm, "HAS_BIAS": has_bias, "HAS_SEQ": has_seq, **self._common}
 
-def _sums(x: Tensor, n_state: int) -> int:
-    """How to sum over channels: 1 the matrix unit in tf32, 2 the same in two terms, 0 plain (other sizes, no GPU)."""
-    if n_state != 16 or x.device.type != "cuda":
-        return 0
-    return 2 if x.dtype == torch.float32 else 1
+    def steps(self, plan: Plan) -> dict[str, int | bool | None]:
+        """Steps at a time, and whether no program has channels or steps to spare (chunks are multiples of 64)."""
+        length, channels = self.sizes[:2]
+        full = length % plan.steps == 0 and channels % LANES == 0
+        return {"STEPS": plan.steps, "FULL": full, "maxnreg": plan.registers if self.asm else None}
 
+    def prefetch(self, plan: Plan) -> int:
+        """Cache level to ask ahead into."""
+        return plan.prefetch if self.asm else 0
 
-def _chunk_buffers(x: Tensor, n_chunks: int, n_state: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What each chunk makes of zero, its sum of delta, and what the carry brings into it."""
-    batch, _, channels = x.shape
-    local, into = torch.empty(2, batch, n_chunks, n_state, channels, dtype=torch.float32, device=x.device)
-    return local, torch.empty(batch, n_chunks, channels, dtype=torch.float32, device=x.device), into
+    def sums(self, x: Tensor) -> int:
+        """How to sum over channels: 1 the matrix unit in tf32, 2 the same in two terms, 0 by Triton."""
+        if not self.asm:
+            return 0
+        return 2 if x.dtype == torch.float32 else 1
+
+    def saves(self, x: Tensor) -> Tensor:
+        """Room for the states before every SAVE_EVERY steps.
+
+        They only start the backward's recomputation of the next few steps, so that with bf16 inputs bf16 costs no
+        more than the inputs' own rounding.
+        """
+        shape = (self.batch, self.n_saves, self.n_state, self.channels)
+        return torch.empty(shape, dtype=torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float32, device=x.device)
+
+    def chunk_buffers(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What each chunk makes of zero, its sum of delta, and what the carry brings into it."""
+        shape = (self.batch, self.n_chunks, self.n_state, self.channels)
+        local, into = torch.empty(2, *shape, dtype=torch.float32, device=x.device)
+        total = torch.empty(self.batch, self.n_chunks, self.channels, dtype=torch.float32, device=x.device)
+        return local, total, into
+
+    def carry(self, local: Tensor, total: Tensor, a2: Tensor, start: Tensor | None, into: Tensor, reverse: bool) -> None:
+        """Fill `into` with what enters each chunk."""
+        _carry_kernel[self.grid[0], self.batch](
+            local, total, a2, start, into, self.channels, self.n_chunks,
+            HAS_START=start is not None, REVERSE=reverse, **self._common,
+        )  # fmt: skip
 
 
 def _strides(t: Tensor | None) -> tuple[int, int]:
     """Strides over the batch and over L."""
     return (0, 0) if t is None else (t.stride(0), t.stride(1))
-
-
-def _rows_contiguous(t: Tensor) -> Tensor:
-    """Give the tensor itself if its channels lie side by side, else a copy."""
-    return t if t.stride(-1) == 1 else t.contiguous()
