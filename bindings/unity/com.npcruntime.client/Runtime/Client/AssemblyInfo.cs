@@ -3,3 +3,4 @@ using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("NpcRuntime.Client.Tests")]
 [assembly: InternalsVisibleTo("NpcRuntime.Probe")]
+[assembly: InternalsVisibleTo("NpcRuntime.Components.Tests")]

@@ -127,6 +127,11 @@ namespace NpcRuntime
                 _key = daemon.Key;
                 await Open(cancellation).ConfigureAwait(false);
             }
+            catch (ObjectDisposedException)
+            {
+                EndDaemon(TimeSpan.Zero); // we were left while the new one started
+                throw;
+            }
             finally
             {
                 _opening.Release();

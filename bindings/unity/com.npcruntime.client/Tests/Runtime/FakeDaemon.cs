@@ -41,6 +41,9 @@ namespace NpcRuntime.Tests
         /// <summary>Answers `hello` with this error when set.</summary>
         internal string? Refusal { get; set; }
 
+        /// <summary>Whether it has lost what earlier connections left, as a new daemon has.</summary>
+        internal bool Forgets { get; set; }
+
         /// <summary>Whether requests are read at all.</summary>
         internal ManualResetEventSlim Reads { get; } = new ManualResetEventSlim(true);
 
@@ -189,7 +192,7 @@ namespace NpcRuntime.Tests
                 ("bundle", new Dictionary<string, object?> { ["name"] = "none", ["hash"] = "00" }),
                 ("backend", "fake"),
                 ("session", request.TryGetValue("session", out object? name) ? name : "~1"),
-                ("resumed", Greeted > 1),
+                ("resumed", Greeted > 1 && !Forgets),
                 ("moods", new[] { "neutral" }),
                 ("actions", new[] { "give" }),
                 ("heartbeat_s", HeartbeatSeconds),
