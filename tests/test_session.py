@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -45,8 +46,10 @@ class Game:
 
     def run(self):
         for _ in range(20_000):
-            if self.stage.tick() is None:
+            wait = self.stage.tick()
+            if wait is None:
                 return
+            time.sleep(wait)  # a save is being written on the side
         raise AssertionError("the stage never came to rest")
 
     def ask(self, cls, **fields):
