@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from npc_runtime import __version__, cli_bundle, cli_persona
+from npc_runtime import __version__, cli_bundle, cli_model, cli_persona
 from npc_runtime.errors import NpcError
 from npc_runtime.options import BackendOption, BundleOption, ConfigOption, JsonOption, PersonasOption, with_limits
 
@@ -195,6 +195,11 @@ def doctor(
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if report["passed"] else 1)
+
+
+app.command()(cli_model.bench)
+app.command()(cli_model.evaluate)
+app.command()(cli_model.train)
 
 
 def help_texts(width: int = 100) -> dict[str, str]:

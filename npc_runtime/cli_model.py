@@ -1,0 +1,141 @@
+"""`npc-runtime train`, `evaluate` and `bench`: what makes a model and what measures one."""
+
+# No `from __future__ import annotations`: Typer reads the annotations.
+
+import json
+import sys
+from functools import partial
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from npc_runtime.errors import BackendUnavailable, ConfigError
+from npc_runtime.options import BackendOption, BundleArgument, JsonOption, with_limits
+
+if TYPE_CHECKING:
+    from npc_runtime.evaluation.report import Exam
+
+_RECIPES = Path(__file__).parent / "training" / "recipes"
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Folder of packed material; see --corpus.")],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, found again to go on, and of the Bundle.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe's file, or the name of a shipped one.")] = "default",
+    corpus: Annotated[
+        Path | None, typer.Option(help="Corpus folder to pack into --data first.", show_default="packed already")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop and keep a checkpoint after so long.", show_default="when done")
+    ] = None,
+    every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 120.0,
+    workers: Annotated[int, typer.Option(help="Processes that make batches, for each GPU.")] = 0,
+) -> None:
+    """Trains a model by a recipe; status 3 when time ran out and the run can go on. Needs `npc-runtime[train]`.
+
+    Example: `npc-runtime train --corpus my_corpus --data packed --out run`
+    """
+    path = _recipe(recipe)
+    if util.find_spec("torch") is None:
+        raise BackendUnavailable("training needs torch, which is not installed", "pip install 'npc-runtime[train]'")
+    from npc_runtime.training.__main__ import main as run
+    from npc_runtime.training.prepare import prepare
+
+    if corpus is not None:
+        for line in prepare(corpus, data):
+            print(line, file=sys.stderr, flush=True)
+    limit = [] if seconds is None else ["--seconds", str(seconds)]
+    often = ["--every", str(every), "--workers", str(workers)]
+    raise typer.Exit(run([str(path), "--data", str(data), "--out", str(out), *limit, *often]))
+
+
+def _recipe(name: str) -> Path:
+    for path in (Path(name), _RECIPES / f"{name}.toml"):
+        if path.is_file():
+            return path
+    shipped = ", ".join(sorted(path.stem for path in _RECIPES.glob("*.toml")))
+    raise ConfigError(f"there is no recipe `{name:.120}`: neither a file nor a shipped one ({shipped})")
+
+
+@with_limits
+def evaluate(
+    limits: dict[str, Any],
+    corpus: Annotated[Path, typer.Option(help="Corpus folder that holds `scenes` and `cards`.")],
+    bundle: BundleArgument = None,
+    backend: BackendOption = "auto",
+    probes: Annotated[int, typer.Option(help="Questions asked for each figure.", min=1)] = 40,
+    gap: Annotated[
+        list[int] | None,
+        typer.Option(help="Exchanges between a fact and its question; may be repeated.", show_default="1, 5, 20"),
+    ] = None,
+    conversations: Annotated[int, typer.Option(help="Conversations simulated.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Asks a Bundle what it was told, who it is and what it was never told; figures and sample conversations.
+
+    Example: `npc-runtime evaluate --corpus my_corpus --probes 100`
+    """
+    from npc_runtime.backends import choose
+    from npc_runtime.bundle import Bundle, default_bundle_path, find_bundle
+    from npc_runtime.config import load_config
+    from npc_runtime.evaluation.report import Sheet, Size
+    from npc_runtime.evaluation.report import evaluate as ask
+    from npc_runtime.evaluation.rows import BackendRows
+
+    found = Bundle.load(default_bundle_path() if bundle is None else find_bundle(bundle))
+    size = Size(probes=probes, gaps=tuple(gap or (1, 5, 20)), scenes=probes, conversations=conversations)
+    exam, sheet = _exam(corpus), Sheet()
+    computing, reason = choose(backend, found, load_config(None, **limits))
+    print(f"{found.name} {found.version}, {reason}", file=sys.stderr)
+    for line in ask(BackendRows(computing), found.tokenizer, exam, size, sheet, seed):
+        print(line, file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({"bundle": found.name, "hash": found.hash, "figures": sheet.figures}))
+    else:
+        print(f"{sheet.text()}\n\n{sheet.samples}")
+
+
+def _exam(corpus: Path) -> "Exam":
+    from npc_runtime.evaluation.report import Exam
+    from npc_runtime.training.cards import read_cards
+    from npc_runtime.training.corpus import read_scenes, split_scenes
+
+    for part in ("scenes", "cards"):
+        if not (corpus / part).is_dir():
+            raise ConfigError(f"`{corpus}` is no corpus: it lacks the folder `{part}`")
+    seen, unseen = read_cards(corpus / "cards").split()
+    return Exam(split_scenes(read_scenes(corpus / "scenes"))[1], seen, unseen)
+
+
+def bench(
+    bundle: Annotated[
+        str | None,
+        typer.Argument(help="A folder, or the name of a shipped Bundle.", show_default="24.5M random weights"),
+    ] = None,
+    bits: Annotated[
+        list[int] | None, typer.Option(help="Weight bits to measure; may be repeated.", show_default="4, 8")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Fresh processes per engine, in turn.", min=1)] = 5,
+    llama_python: Annotated[
+        str | None,
+        typer.Option(
+            help="A Python that has llama_cpp, to compare with.", envvar="NPC_RUNTIME_LLAMA_PYTHON", show_default="none"
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measures the CPU backend: ms per token, reading, 8 Npcs at once, cold start, memory; beside llama.cpp.
+
+    Example: `npc-runtime bench --bits 4 --rounds 3`
+    """
+    from npc_runtime.bench import bench as measure
+    from npc_runtime.bundle import find_bundle
+
+    path = None if bundle is None else find_bundle(bundle)
+    say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
+    found = measure(path, tuple(bits or (4, 8)), rounds, llama_python, say)
+    if as_json:
+        print(json.dumps(found))
