@@ -16,7 +16,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress
+from operator import neg
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +34,6 @@ FAILED = -1
 """The token of a row whose logits were not finite: that Turn fails, the others go on."""
 
 _MASK32 = 0xFFFFFFFF
-_PHILOX_M0, _PHILOX_M1 = 0xD2511F53, 0xCD9E8D57
-_PHILOX_W0, _PHILOX_W1 = 0x9E3779B9, 0xBB67AE85
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +69,14 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        product0, product1 = _PHILOX_M0 * c0, _PHILOX_M1 * c2
+        product0, product1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
         c0, c1, c2, c3 = (
             (product1 >> 32) ^ c1 ^ k0,
-            product1 & _MASK32,
+            product1 & 0xFFFFFFFF,
             (product0 >> 32) ^ c3 ^ k1,
-            product0 & _MASK32,
+            product0 & 0xFFFFFFFF,
         )
-        k0, k1 = (k0 + _PHILOX_W0) & _MASK32, (k1 + _PHILOX_W1) & _MASK32
+        k0, k1 = k0 + 0x9E3779B9 & 0xFFFFFFFF, k1 + 0xBB67AE85 & 0xFFFFFFFF
     return c0, c1, c2, c3
 
 
@@ -106,12 +105,12 @@ def pick(draw: Draw, ids: Sequence[int], logits: Sequence[float]) -> int:
 
 def _penalised(draw: Draw, ids: Sequence[int], logits: Sequence[float]) -> list[tuple[float, int]]:
     """(-logit, id) after repetition control, likeliest first; allowed ids (moods, actions) are not penalised."""
-    recent, penalty = draw.recent, draw.sampling.repetition
-    seen = set(recent) if draw.allowed is None and penalty else ()
-    pairs = [
-        (penalty * recent.count(token) - logit if token in seen else -logit, token)
-        for token, logit in zip(ids, logits, strict=True)
-    ]
+    pairs = list(zip(map(neg, logits), ids, strict=True))
+    penalty = draw.sampling.repetition if draw.allowed is None else 0.0
+    if penalty:
+        for token in set(draw.recent).intersection(ids):
+            place = ids.index(token)
+            pairs[place] = (penalty * draw.recent.count(token) - logits[place], token)
     pairs.sort()
     return pairs
 
@@ -138,6 +137,6 @@ def pick_from_top(draw: Draw, ids: list[int], logits: list[float]) -> int:
     The caller sees to it that `TOP_K` are left without the banned, or else the whole vocabulary.
     """
     if not draw.banned.isdisjoint(ids):
-        kept = [(token, logit) for token, logit in zip(ids, logits, strict=True) if token not in draw.banned]
-        ids, logits = [token for token, _ in kept], [logit for _, logit in kept]
+        allowed = [token not in draw.banned for token in ids]
+        ids, logits = list(compress(ids, allowed)), list(compress(logits, allowed))
     return pick(draw, ids[:TOP_K], logits[:TOP_K])

@@ -13,7 +13,7 @@ import numpy as np
 
 from npc_runtime.backends.onnx_graph import FORMS, TOP, build
 from npc_runtime.errors import BackendError, BackendUnavailable, BundleError
-from npc_runtime.sampling import FAILED, TOP_K, pick_from_logits, pick_from_top
+from npc_runtime.sampling import FAILED, TOP_K, pick, pick_from_logits, pick_from_top
 from npc_runtime.state import State
 
 if TYPE_CHECKING:
@@ -321,8 +321,9 @@ def _finite(vector: Float32) -> bool:
 def _pick(draw: Draw, ids: list[int], logits: list[float], row: Float32) -> int:
     if draw.allowed is not None:
         return pick_from_logits(draw, row)
-    lost = len(draw.banned.intersection(ids)) if draw.banned else 0
-    if len(ids) - lost < TOP_K and len(ids) < len(row):
+    if draw.banned.isdisjoint(ids[:TOP_K]):
+        return pick(draw, ids[:TOP_K], logits[:TOP_K])
+    if len(ids) - len(draw.banned.intersection(ids)) < TOP_K and len(ids) < len(row):
         return pick_from_logits(draw, row)
     return pick_from_top(draw, ids, logits)
 
