@@ -43,6 +43,7 @@ LEVELS: list[set[str]] = [
     {"talk", "demo", "doctor", "bench_llama", "bench_onnx", "training"},
     {"bench", "evaluation", "cli_persona", "cli_bundle"},
     {"training.__main__"},
+    {"cli_model"},
     {"cli"},
     {"__main__"},
 ]
