@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Typer reads the annotations.
 
+import io
 import json
 import os
 import sys
@@ -31,6 +32,9 @@ app.add_typer(cli_bundle.app, name="bundle")
 
 def main() -> None:
     """The entry point: an NpcError is one line and a hint on stderr and status 1; wrong usage is status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows `?`, and the talk goes on
     try:
         app(prog_name="npc-runtime")
     except NpcError as error:

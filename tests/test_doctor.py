@@ -195,7 +195,10 @@ def test_a_talking_process_that_imports_a_forbidden_module_is_found(bundle, monk
 
 
 def test_an_unexpected_requirement_is_found(bundle, monkeypatch):
-    asked = {"npc-runtime": ["numpy>=1.26", "Left.Pad; python_version > '3'", "torch; extra == 'gpu'"], "numpy": []}
+    asked = {
+        "npc-runtime": ["numpy>=1.26", "Left.Pad (>2)", "torch; extra == 'gpu'", "old; python_version < '3.10'"],
+        "numpy": [],
+    }
     monkeypatch.setattr(install.metadata, "requires", asked.get)
     [result] = doctor.examine(patient(bundle), ["dependencies"])
     assert not result.finding.passed

@@ -91,13 +91,14 @@ def _required(package: str) -> set[str]:
     names = set()
     for requirement in metadata.requires(package) or ():
         name, _, marker = requirement.partition(";")
-        if "extra ==" not in marker:
+        older = re.search(r"python_version\s*<\s*['\"]3\.(\d+)", marker)
+        if "extra ==" not in marker and (older is None or sys.version_info[1] < int(older[1])):
             names.add(re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", name.strip())[0]).lower())
     return names
 
 
 def _closure(names: set[str]) -> set[str]:
-    """`names` and all that they need and that is installed; a marker for another Python needs no reading."""
+    """`names` and all that they need and that is installed, which is what markers of other systems come to."""
     found: set[str] = set()
     left = list(names)
     while left:
