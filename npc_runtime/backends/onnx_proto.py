@@ -21,6 +21,7 @@ FLOAT, UINT8, INT64, BOOL = 1, 2, 7, 9
 """Element types, TensorProto.DataType."""
 _ELEMENT = {np.dtype("<f4"): FLOAT, np.dtype("u1"): UINT8, np.dtype("<i8"): INT64, np.dtype("?"): BOOL}
 PAGE = 4096
+_SMALL = [bytes([value]) for value in range(128)]
 IR_VERSION = 10
 OPSET = 21
 MICROSOFT = "com.microsoft"
@@ -29,6 +30,8 @@ MICROSOFT = "com.microsoft"
 
 def varint(value: int) -> bytes:
     """Base-128 encoding; negative numbers as 64-bit two's complement."""
+    if 0 <= value < 128:
+        return _SMALL[value]
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 127:
