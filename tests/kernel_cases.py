@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-
 from npc_kernels import add_rms_norm_ref, causal_conv1d_ref, linear_cross_entropy_ref, selective_scan_ref
 
 if TYPE_CHECKING:
@@ -113,7 +112,9 @@ def errors(
                 grads_out = [torch.randn_like(output) for output in outputs]
             wanted = len(outputs) if final_grad else 1
             grads = torch.autograd.grad(outputs[:wanted], list(leaves.values()), grads_out[:wanted], allow_unused=True)
-        made.append([*outputs, *(torch.zeros_like(v) if g is None else g for v, g in zip(leaves.values(), grads, strict=True))])
+        made.append(
+            [*outputs, *(torch.zeros_like(v) if g is None else g for v, g in zip(leaves.values(), grads, strict=True))]
+        )
     names = [*(f"result{i}" for i in range(len(made[0]) - len(leaves))), *(f"d{name}" for name in leaves)]
     for name, expected, actual in zip(names, *made, strict=True):
         assert actual.shape == expected.shape, name

@@ -12,12 +12,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from npc_kernels import add_rms_norm, causal_conv1d, linear_cross_entropy, selective_scan  # noqa: E402
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="run by test_under_the_interpreter in a process of its own")
 
 if INTERPRETED:
     from kernel_cases import assert_close, conv_inputs, errors, leaf, scan_inputs
-
     from npc_kernels.causal_conv_triton import CausalConv
     from npc_kernels.cross_entropy_triton import LinearCrossEntropy
     from npc_kernels.reference import (
@@ -132,3 +133,56 @@ def test_loss() -> None:
     inputs |= {"targets": torch.randint(0, 19, (5,)), "weights": torch.tensor([1.0, 0.0, 0.5, 2.0, 1.0])}
     found = errors(lambda **named: LinearCrossEntropy.apply(*named.values()), linear_cross_entropy_ref, inputs)
     assert_close(found, torch.float32)
+
+
+def scan_arguments() -> dict[str, torch.Tensor]:
+    rows, few = torch.zeros(2, 3, 8), torch.zeros(2, 3, 4)
+    return {"x": rows, "dt": rows, "A": torch.zeros(8, 4), "B": few, "C": few}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.zeros(3, 8)}, "`x` must have 3 dimensions, got shape (3, 8)"),
+        ({"x": torch.zeros(2, 3, 8).int()}, "`x` must be float32, bfloat16 or float16, got torch.int32"),
+        ({"x": torch.zeros(2, 0, 8)}, "`x` must hold at least one token, got shape (2, 0, 8)"),
+        ({"A": torch.zeros(8, 3)}, "`A` must have a power of two of states a channel, got shape (8, 3)"),
+        ({"A": torch.zeros(4, 4)}, "`A` must have shape (8, 4), got (4, 4)"),
+        ({"dt": torch.zeros(2, 3, 4)}, "`dt` must have shape (2, 3, 8), got (2, 3, 4)"),
+        ({"C": torch.zeros(2, 3, 8)}, "`C` must have shape (2, 3, 4), got (2, 3, 8)"),
+        ({"D": torch.zeros(4)}, "`D` must have shape (8,), got (4,)"),
+        ({"initial_state": torch.zeros(2, 8, 4)}, "`initial_state` must have shape (2, 4, 8), got (2, 8, 4)"),
+        ({"initial_state": torch.zeros(2, 4, 8).half()}, "`initial_state` must be torch.float32, got torch.float16"),
+        ({"seq_idx": torch.zeros(2, 3)}, "`seq_idx` must be torch.int32, got torch.float32"),
+        ({"z": torch.zeros(2, 3, 8, device="meta")}, "`z` must be on cpu like `x`, got meta"),
+        ({"chunk_len": 100}, "`chunk_len` must be a positive multiple of 64, got 100"),
+    ],
+)
+def test_scan_refuses(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        selective_scan(**(scan_arguments() | change))
+
+
+def test_conv_refuses() -> None:
+    x, weight = torch.zeros(2, 3, 8), torch.zeros(8, 4)
+    with pytest.raises(ValueError, match=r"^`weight` must have shape \(8, 4\), got \(6, 4\)$"):
+        causal_conv1d(x, torch.zeros(6, 4))
+    with pytest.raises(ValueError, match=r"^`initial_state` must have shape \(2, 3, 8\), got \(2, 4, 8\)$"):
+        causal_conv1d(x, weight, initial_state=torch.zeros(2, 4, 8))
+    with pytest.raises(ValueError, match=r"^`activation` must be 'silu' or None, got 'relu'$"):
+        causal_conv1d(x, weight, activation="relu")
+
+
+def test_norm_and_loss_refuse() -> None:
+    with pytest.raises(ValueError, match=r"^`residual` must be torch\.float32, got torch\.float16$"):
+        add_rms_norm(None, torch.zeros(2, 3, 8).half(), torch.zeros(8))
+    with pytest.raises(ValueError, match=r"^`targets` must be torch\.int64, got torch\.int32$"):
+        linear_cross_entropy(torch.zeros(5, 8), torch.zeros(9, 8), torch.zeros(5).int(), torch.zeros(5))
+
+
+def test_cpu_tensors_take_the_definition() -> None:
+    y, state = selective_scan(**scan_arguments())
+    assert (y.shape, state.shape, state.dtype) == ((2, 3, 8), (2, 4, 8), torch.float32)
+    y, state = causal_conv1d(torch.ones(2, 3, 8), torch.ones(8, 4), activation=None)
+    assert y[0, :, 0].tolist() == [1, 2, 3]
+    assert state.shape == (2, 3, 8)

@@ -1,4 +1,4 @@
-"""The torch model on a CPU: whole = in chunks = packed, gradients flow, names and rounding are as the Bundle has them."""
+"""The torch model on a CPU: whole = in chunks = packed; gradients flow; names and rounding are the Bundle's."""
 
 from __future__ import annotations
 
@@ -99,12 +99,8 @@ def test_bfloat16_autocast_keeps_the_state_in_fp32(model: Mamba) -> None:
 
 
 def test_names_are_those_of_state_spaces_without_the_prefix(model: Mamba) -> None:
-    layer = {"norm.weight"} | {
-        f"mixer.{name}"
-        for name in (
-            "in_proj.weight conv1d.weight conv1d.bias x_proj.weight dt_proj.weight dt_proj.bias A_log D out_proj.weight"
-        ).split()
-    }
+    mixer = ["in_proj.weight", "conv1d.weight", "conv1d.bias", "x_proj.weight", "dt_proj.weight", "dt_proj.bias"]
+    layer = ["norm.weight", *(f"mixer.{name}" for name in [*mixer, "A_log", "D", "out_proj.weight"])]
     expected = {"embedding.weight", "norm_f.weight"} | {f"layers.{i}.{name}" for i in range(2) for name in layer}
     weights = dict(model.named_parameters())
     assert set(weights) == expected == set(model.state_dict())

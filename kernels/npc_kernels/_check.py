@@ -23,7 +23,7 @@ def check_tensor(name: str, tensor: Tensor, dims: int) -> None:
 def check_shape(
     name: str, tensor: Tensor | None, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
 ) -> None:
-    """Raise ValueError unless `tensor` is absent or of `shape` and `dtype` (any float by default), on `like`'s device."""
+    """Raise ValueError unless `tensor` is absent or has `shape`, `dtype` (by default any float) and `like`'s device."""
     if tensor is None:
         return
     if tuple(tensor.shape) != shape:

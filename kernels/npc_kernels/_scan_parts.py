@@ -5,8 +5,10 @@ Tiles of memory are addressed with a run-time E, whose divisibility Triton does 
 would be loaded as vectors of channels and every tile after it laid out that way.
 """
 
-# mypy: ignore-errors
-# ruff: noqa: ANN
+# Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+# ruff: noqa: RUF005
+
 from __future__ import annotations
 
 import triton
@@ -15,8 +17,6 @@ import triton.language as tl
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 RESET = tl.constexpr(-1.0e30)  # added to an exponent it makes the decay exactly 0, also in a sum over a chunk
-
-
 
 
 def _channel_sums_asm(split: bool) -> str:
@@ -112,7 +112,7 @@ def _if(inside, offs, size, FULL: tl.constexpr):
 
 @triton.jit
 def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr, FULL: tl.constexpr):
-    """Load STEPS rows of channels from `first` on, as a tuple; rows from `count` on read as zero, if FULL as anything."""
+    """Load STEPS rows of channels from `first` on, as a tuple; from `count` on as zero (FULL: as anything)."""
     rows = ()
     if FULL:
         first = tl.minimum(first, count - STEPS)
@@ -123,7 +123,7 @@ def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr, FULL: tl.const
 
 
 _ROW = tl.constexpr(
-    "\n".join(f"ld.global.nc.v4.b32 {{${4 * i}, ${4 * i + 1}, ${4 * i + 2}, ${4 * i + 3}}}, [$16 + {16 * i}];" for i in range(4))
+    "\n".join(f"ld.global.nc.v4.b32 {{${i}, ${i + 1}, ${i + 2}, ${i + 3}}}, [$16 + {4 * i}];" for i in range(0, 16, 4))
 )
 _ROW_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["l"] * 16))
 
@@ -137,7 +137,7 @@ def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.
     """
     ptr += (t if FULL else tl.minimum(t, count - 1)) * 2 * N
     if ASM:
-        # Each element's own address, though only a thread's first is used: of a constant tile Triton computes one element.
+        # Each element's own address, though only a thread's first is used: of a constant tile Triton makes one element.
         address = (ptr.to(tl.int64) + offs_n * 4)[:, None] + tl.zeros((N, BLOCK_E), tl.int64)
         row = tl.inline_asm_elementwise(_ROW, _ROW_REGISTERS, [address], dtype=tl.float32, is_pure=True, pack=16)
     else:
@@ -147,7 +147,7 @@ def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.
 
 @triton.jit
 def _prefetch(address, LEVEL: tl.constexpr):
-    """Ask for the memory at each lane's address ahead of its use: LEVEL 1 into the L1 cache, 2 into L2, 0 not at all."""
+    """Ask ahead for the memory at each lane's address: LEVEL 1 into the L1 cache, 2 into L2, 0 not at all."""
     if LEVEL == 1:
         tl.inline_asm_elementwise("prefetch.global.L1 [$1];", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
     if LEVEL == 2:
@@ -188,7 +188,7 @@ def _borders(seq_ptr, first, t0, count, STEPS: tl.constexpr, HAS_SEQ: tl.constex
             shifts = shifts + (shift if FULL else tl.where(t < count, shift, 0.0),)
             before = here
     else:
-        for s in tl.static_range(STEPS):
+        for _ in tl.static_range(STEPS):
             shifts = shifts + (0.0,)
     return shifts
 

@@ -3,6 +3,10 @@
 A program walks along L with the last three inputs in registers; fewer than 4 taps are 4 with zeros in front.
 """
 
+# Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+# ruff: noqa: RUF005
+
 from __future__ import annotations
 
 from typing import Any
@@ -20,14 +24,15 @@ def _sigmoid(v):
 
 @triton.jit
 def _if(inside, offs_e, E):
-    """Mask of the channels where the scalar `inside` holds, else nothing (the interpreter cannot spread a scalar bool)."""
+    """Mask of the channels where the scalar `inside` holds (Triton's interpreter cannot spread a scalar bool)."""
     return offs_e < tl.where(inside, E, 0)
 
 
 @triton.jit
 def _row(x_base, x_row, state_base, E, t, last, offs_e, K: tl.constexpr, HAS_STATE: tl.constexpr):
     """One row of inputs in fp32: from x, before token 0 from the state, else zero."""
-    row = tl.load(x_base + t.to(tl.int64) * x_row + offs_e, mask=_if((t >= 0) & (t < last), offs_e, E), other=0.0).to(tl.float32)
+    mask = _if((t >= 0) & (t < last), offs_e, E)
+    row = tl.load(x_base + t.to(tl.int64) * x_row + offs_e, mask=mask, other=0.0).to(tl.float32)
     if HAS_STATE:
         row += tl.load(state_base + (t + K - 1) * E + offs_e, mask=_if((t < 0) & (t >= 1 - K), offs_e, E), other=0.0)
     return row
@@ -59,7 +64,8 @@ def _window(
 @triton.jit
 def _tap(w_ptr, offs_e, mask_e, k: tl.constexpr, K: tl.constexpr):
     """Weight number k of four."""
-    return tl.load(w_ptr + offs_e * K + (k + K - 4), mask=mask_e & (offs_e >= 0 if k + K >= 4 else offs_e < 0), other=0.0).to(tl.float32)
+    mask = mask_e & (offs_e >= 0 if k + K >= 4 else offs_e < 0)
+    return tl.load(w_ptr + offs_e * K + (k + K - 4), mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["L", "E"])
@@ -184,7 +190,7 @@ class CausalConv(torch.autograd.Function):
     """`causal_conv1d` on tensors already checked."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: D102 (torch's)
         ctx: Any,
         x: Tensor,
         weight: Tensor,
@@ -213,7 +219,7 @@ class CausalConv(torch.autograd.Function):
         return y, final
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: D102 (torch's)
         x, weight, bias, initial_state, seq_idx = ctx.saved_tensors
         dout, dfinal = grads
         dout = torch.zeros_like(x) if dout is None else dout

@@ -1,5 +1,8 @@
 """Head and loss on an NVIDIA GPU: gradients are made in the forward pass, while the logits are at hand."""
 
+# Triton's kernels are not Python: their arguments have no Python types.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+
 from __future__ import annotations
 
 from typing import Any
@@ -41,7 +44,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     """`linear_cross_entropy` on tensors already checked."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:  # noqa: D102 (torch's)
         head = weight.to(hidden.dtype)
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         grad = any(ctx.needs_input_grad[:2])
@@ -63,6 +66,6 @@ class LinearCrossEntropy(torch.autograd.Function):
         return losses.sum()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: D102 (torch's)
         dhidden, dweight = ctx.saved_tensors
         return dhidden * grads[0].to(dhidden.dtype), (dweight * grads[0]).to(ctx.weight_dtype), None, None

@@ -82,7 +82,9 @@ def _last_inputs(line: Tensor, document: Tensor | None, taps: int) -> Tensor:
     return last * (document[:, document.shape[1] - (taps - 1) :] == document[:, -1:])[..., None]
 
 
-def add_rms_norm_ref(branch: Tensor | None, residual: Tensor, weight: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
+def add_rms_norm_ref(
+    branch: Tensor | None, residual: Tensor, weight: Tensor, eps: float = 1e-5
+) -> tuple[Tensor, Tensor]:
     """Add and normalise; arguments and results as `add_rms_norm`, the norm in the residual's dtype."""
     if branch is not None:
         residual = residual + branch

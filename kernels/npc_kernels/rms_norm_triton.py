@@ -1,5 +1,8 @@
 """Residual addition and RMSNorm on an NVIDIA GPU: Triton kernels and their autograd function."""
 
+# Triton's kernels are not Python: their arguments have no Python types.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+
 from __future__ import annotations
 
 from typing import Any
@@ -60,7 +63,7 @@ class AddRMSNorm(torch.autograd.Function):
     """`add_rms_norm` on tensors already checked and contiguous."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: D102 (torch's)
         ctx: Any, branch: Tensor | None, residual: Tensor, weight: Tensor, eps: float, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         width = residual.shape[-1]
@@ -80,11 +83,12 @@ class AddRMSNorm(torch.autograd.Function):
         return out, total.view_as(total) if branch is None else total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: D102 (torch's)
         total, scale, weight = ctx.saved_tensors
         dout, dsum = grads
         if dout is None:
-            return None if ctx.branch_dtype is None or dsum is None else dsum.to(ctx.branch_dtype), dsum, None, None, None
+            dbranch = None if ctx.branch_dtype is None or dsum is None else dsum.to(ctx.branch_dtype)
+            return dbranch, dsum, None, None, None
         width = total.shape[-1]
         rows = total.numel() // width
         per = triton.cdiv(rows, PROGRAMS)
@@ -106,4 +110,5 @@ class AddRMSNorm(torch.autograd.Function):
 
 
 def _warps(width: int) -> int:
-    return max(1, min(16, triton.next_power_of_2(width) // 512))
+    warps: int = triton.next_power_of_2(width) // 512
+    return max(1, min(16, warps))

@@ -5,6 +5,10 @@ of B or C arrives as 128-bit loads that all lanes share. Latencies are hidden by
 maths is in `kernels/README.md`.
 """
 
+# Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+# ruff: noqa: RUF005
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -34,7 +38,8 @@ from npc_kernels._scan_parts import (
 def _chunk_state_kernel(
     x_ptr, dt_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, end_ptr, sum_ptr,
     L, E, chunk_len, n_chunks, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
 ):  # fmt: skip
     """State at the end of a chunk that starts from zero, and the sum of delta over it."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -46,11 +51,13 @@ def _chunk_state_kernel(
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
-    x_base, dt_base = x_ptr + batch * x_batch + first.to(tl.int64) * x_row, dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row
+    start = first.to(tl.int64)
+    x_base, dt_base = x_ptr + batch * x_batch + start * x_row, dt_ptr + batch * dt_batch + start * dt_row
     bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     state = tl.zeros((N, BLOCK_E), tl.float32)
     total = tl.zeros((BLOCK_E,), tl.float32)
-    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
+    xs = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL)
+    dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     for t0 in range(0, count, STEPS):
         next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
@@ -92,8 +99,9 @@ def _carry_kernel(
 @triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks", "n_saves"])
 def _scan_fwd_kernel(
     x_ptr, dt_ptr, z_ptr, bc_ptr, a_ptr, d_ptr, bias_ptr, seq_ptr, start_ptr, y_ptr, final_ptr, save_ptr,
-    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr, z_batch, z_row: tl.constexpr,
-    out_row: tl.constexpr, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
+    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
+    z_batch, z_row: tl.constexpr, out_row: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
     STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_START: tl.constexpr,
     PREFETCH: tl.constexpr, AHEAD: tl.constexpr,
@@ -109,13 +117,15 @@ def _scan_fwd_kernel(
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
     skip = tl.load(d_ptr + offs_e, mask=mask_e, other=0.0) if HAS_D else 0.0
-    x_base, dt_base = x_ptr + batch * x_batch + first.to(tl.int64) * x_row, dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row
-    z_base, y_base = z_ptr + batch * z_batch + first.to(tl.int64) * z_row, y_ptr + token * E + offs_e
+    start = first.to(tl.int64)
+    x_base, dt_base = x_ptr + batch * x_batch + start * x_row, dt_ptr + batch * dt_batch + start * dt_row
+    z_base, y_base = z_ptr + batch * z_batch + start * z_row, y_ptr + token * E + offs_e
     bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     state = tl.zeros((N, BLOCK_E), tl.float32)
     if HAS_START:
         state = tl.load(start_ptr + (batch * n_chunks + chunk) * N * E + tile, mask=mask_e[None, :], other=0.0)
-    xs, dts = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
+    xs = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL)
+    dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
     shifts = _borders(seq_base, first, 0, count, STEPS, HAS_SEQ, FULL)
     if AHEAD:
@@ -135,7 +145,7 @@ def _scan_fwd_kernel(
             if HAS_Z:
                 address = tl.where(lane < STEPS, (z_base + to * z_row + column).to(tl.int64), address)
             _prefetch(address, PREFETCH)
-        if SAVE > 0:
+        if SAVE > 0:  # noqa: SIM102 (t0 % 0 must not be compiled)
             if SAVE == STEPS or t0 % SAVE == 0:
                 place = batch * n_saves + (first + t0) // SAVE
                 tl.store(save_ptr + place * N * E + tile, state, mask=mask_e[None, :])
@@ -163,9 +173,10 @@ def _scan_fwd_kernel(
 @triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks"])
 def _chunk_grad_kernel(
     dt_ptr, z_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, dout_ptr, local_ptr, sum_ptr,
-    L, E, chunk_len, n_chunks, dt_batch, dt_row: tl.constexpr, z_batch, z_row: tl.constexpr, dout_batch, dout_row: tl.constexpr,
-    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
-    HAS_SEQ: tl.constexpr,
+    L, E, chunk_len, n_chunks, dt_batch, dt_row: tl.constexpr, z_batch, z_row: tl.constexpr,
+    dout_batch, dout_row: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr,
+    HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
 ):  # fmt: skip
     """Gradient for the state before a chunk when none comes from after it, and the sum of delta over the chunk."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -177,14 +188,16 @@ def _chunk_grad_kernel(
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
-    dt_base, z_base = dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row, z_ptr + batch * z_batch + first.to(tl.int64) * z_row
-    dout_base, seq_base = dout_ptr + batch * dout_batch + first.to(tl.int64) * dout_row, seq_ptr + token
+    start = first.to(tl.int64)
+    dt_base, z_base = dt_ptr + batch * dt_batch + start * dt_row, z_ptr + batch * z_batch + start * z_row
+    dout_base, seq_base = dout_ptr + batch * dout_batch + start * dout_row, seq_ptr + token
     bc_base = bc_ptr + token * 2 * N
     grad = tl.zeros((N, BLOCK_E), tl.float32)
     total = tl.zeros((BLOCK_E,), tl.float32)
     for i in range(tl.cdiv(count, STEPS)):
         t0 = (tl.cdiv(count, STEPS) - 1 - i) * STEPS
-        dts, dys = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL), _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
+        dts = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL)
+        dys = _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
         zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         shifts = _borders(seq_base, first, t0, count, STEPS, HAS_SEQ, FULL)
         for r in tl.static_range(STEPS):
@@ -205,8 +218,9 @@ def _chunk_grad_kernel(
 def _scan_bwd_kernel(
     x_ptr, dt_ptr, z_ptr, bc_ptr, a_ptr, d_ptr, bias_ptr, seq_ptr, save_ptr, dout_ptr, into_ptr,
     dx_ptr, ddt_ptr, dz_ptr, part_ptr, dstart_ptr, dparam_ptr,
-    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr, z_batch, z_row: tl.constexpr, dout_batch, dout_row: tl.constexpr,
-    out_row: tl.constexpr, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
+    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
+    z_batch, z_row: tl.constexpr, dout_batch, dout_row: tl.constexpr, out_row: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
     STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_INTO: tl.constexpr,
     SUMS: tl.constexpr, PREFETCH: tl.constexpr,
@@ -226,8 +240,9 @@ def _scan_bwd_kernel(
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
     skip = tl.load(d_ptr + offs_e, mask=mask_e, other=0.0) if HAS_D else 0.0
-    x_base, dt_base = x_ptr + batch * x_batch + first.to(tl.int64) * x_row, dt_ptr + batch * dt_batch + first.to(tl.int64) * dt_row
-    z_base, dout_base = z_ptr + batch * z_batch + first.to(tl.int64) * z_row, dout_ptr + batch * dout_batch + first.to(tl.int64) * dout_row
+    start = first.to(tl.int64)
+    x_base, dt_base = x_ptr + batch * x_batch + start * x_row, dt_ptr + batch * dt_batch + start * dt_row
+    z_base, dout_base = z_ptr + batch * z_batch + start * z_row, dout_ptr + batch * dout_batch + start * dout_row
     out = token * E + offs_e
     bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     part_base = part_ptr + (token * tl.num_programs(0) + tl.program_id(0)) * 2 * N
@@ -241,9 +256,11 @@ def _scan_bwd_kernel(
     for i in range(blocks):
         t0 = (blocks - 1 - i) * STEPS
         saved = t0 // SAVE
-        state = tl.load(save_ptr + (batch * n_saves + first // SAVE + saved) * N * E + tile, mask=mask_e[None, :], other=0.0)
+        save = save_ptr + (batch * n_saves + first // SAVE + saved) * N * E
+        state = tl.load(save + tile, mask=mask_e[None, :], other=0.0)
         state = state.to(tl.float32)
-        xs, dts = _rows(x_base, x_row, t0, count, offs_e, E, STEPS, FULL), _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL)
+        xs = _rows(x_base, x_row, t0, count, offs_e, E, STEPS, FULL)
+        dts = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL)
         douts = _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
         zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         shifts = _borders(seq_base, first, t0, count, STEPS, HAS_SEQ, FULL)
@@ -253,7 +270,8 @@ def _scan_bwd_kernel(
             replay_shifts = _borders(seq_base, first, r0, count, STEPS, HAS_SEQ, FULL)
             for s in tl.static_range(STEPS):
                 t = r0 + s
-                delta, b_row = _delta(replay_dts[s], bias, t, count, FULL), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+                delta = _delta(replay_dts[s], bias, t, count, FULL)
+                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
                 step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row
                 state = _decay(delta, a2, replay_shifts[s], HAS_SEQ) * state + step
         if PREFETCH > 0:  # the next group: its saved state, its rows, its B and C
@@ -272,7 +290,8 @@ def _scan_bwd_kernel(
         olds = ()  # what is left of the state before each step
         for s in tl.static_range(STEPS):
             t = t0 + s
-            delta, b_row = _delta(dts[s], bias, t, count, FULL), _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            delta = _delta(dts[s], bias, t, count, FULL)
+            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             old = _decay(delta, a2, shifts[s], HAS_SEQ) * state
             state = old + (delta * xs[s].to(tl.float32))[None, :] * b_row
             olds = olds + (old,)
@@ -283,7 +302,8 @@ def _scan_bwd_kernel(
             x, raw = xs[STEPS - 1 - r].to(tl.float32), dts[STEPS - 1 - r]
             delta = _delta(raw, bias, t, count, FULL) + zero
             u, dy = delta * x, douts[STEPS - 1 - r].to(tl.float32)
-            b_row, c_row = _row(bc_again, t, count, offs_n, N, BLOCK_E, ASM, FULL), _row(bc_again + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            b_row = _row(bc_again, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            c_row = _row(bc_again + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             old = olds[STEPS - 1 - r]
             state = old + u[None, :] * b_row
             if HAS_Z:
@@ -295,9 +315,7 @@ def _scan_bwd_kernel(
                 dy *= z * gate
             grad += c_row * dy[None, :]
             part = part_base + t * part_row
-            _store_channel_sums(
-                part, grad * u[None, :], state * dy[None, :], offs_n, t < count, N, BLOCK_E, SUMS
-            )
+            _store_channel_sums(part, grad * u[None, :], state * dy[None, :], offs_n, t < count, N, BLOCK_E, SUMS)
             du = tl.sum(grad * b_row, 0)
             through = grad * old
             da += delta[None, :] * through
@@ -352,10 +370,13 @@ class Plan(NamedTuple):
 
 
 def forward_plan(warps: int, saving: bool) -> Plan:
-    """Measured on an H200: 2048 warps all live at once with 128 registers each; fewer must hide their own latency."""
+    """As measured on an H200, where 2048 warps all live at once if each has 128 registers, and 1584 with 168.
+
+    Fewer warps must each hide more of their own latency, for which they need the registers.
+    """
     if warps > 1584:
         return Plan(4, 128, 0, False)
-    return Plan(4 if saving else 8, None, 1, True)
+    return Plan(4 if saving else 8, None if warps <= 1056 else 168, 1, True)
 
 
 def backward_plan(warps: int) -> Plan:
@@ -367,7 +388,7 @@ class SelectiveScan(torch.autograd.Function):
     """`selective_scan` on tensors already checked; `chunk_len` 0 means the whole of L in one pass."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: D102 (torch's)
         ctx: Any,
         x: Tensor,
         dt: Tensor,
@@ -415,7 +436,7 @@ class SelectiveScan(torch.autograd.Function):
         return y, final
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: D102 (torch's)
         x, dt, z, bc, a2, D, dt_bias, seq_idx, saves = ctx.saved_tensors
         launch: _Launch = ctx.launch
         dout, dfinal = grads
@@ -507,7 +528,9 @@ class _Launch:
         total = torch.empty(self.batch, self.n_chunks, self.channels, dtype=torch.float32, device=x.device)
         return local, total, into
 
-    def carry(self, local: Tensor, total: Tensor, a2: Tensor, start: Tensor | None, into: Tensor, reverse: bool) -> None:
+    def carry(
+        self, local: Tensor, total: Tensor, a2: Tensor, start: Tensor | None, into: Tensor, reverse: bool
+    ) -> None:
         """Fill `into` with what enters each chunk."""
         _carry_kernel[self.grid[0], self.batch](
             local, total, a2, start, into, self.channels, self.n_chunks,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
+from npc_kernels import add_rms_norm, causal_conv1d, linear_cross_entropy, selective_scan
 from torch import Tensor, nn
 
-from npc_kernels import add_rms_norm, causal_conv1d, linear_cross_entropy, selective_scan
 from npc_runtime.model.rounding import straight_through
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Mixer(nn.Module):
         w_x, w_z = self._matrix(self.in_proj).chunk(2)
         x, z = F.linear(u, w_x), F.linear(u, w_z)  # (b, L, E)
         x, conv = causal_conv1d(x, self.conv1d.weight.squeeze(1), self.conv1d.bias, conv, seq_idx)
-        dt, B, C = F.linear(x, self._matrix(self.x_proj)).split([R, N, N], -1)
+        dt, B, C = torch.split(F.linear(x, self._matrix(self.x_proj)), [R, N, N], -1)
         dt = F.linear(dt, self.dt_proj.weight)  # (b, L, E); the scan adds the bias
         A = -torch.exp(self.A_log.float())
         y, ssm = selective_scan(x, dt, A, B, C, self.D, z, self.dt_proj.bias, ssm, seq_idx)
@@ -124,7 +124,7 @@ class Mamba(nn.Module):
         residual = F.embedding(tokens, self._embedding()).float()
         branch: Tensor | None = None
         convs, ssms = [], []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.blocks()):
             normed, residual = add_rms_norm(branch, residual, layer.norm.weight, self.config.norm_eps, dtype)
             conv, ssm = (None, None) if state is None else (state.conv[i], state.ssm[i])
             branch, conv, ssm = layer.mixer(normed, conv, ssm, seq_idx)
@@ -132,6 +132,10 @@ class Mamba(nn.Module):
             ssms.append(ssm)
         normed, _ = add_rms_norm(branch, residual, self.norm_f.weight, self.config.norm_eps, dtype)
         return normed, MambaState(torch.stack(convs), torch.stack(ssms))
+
+    def blocks(self) -> list[Block]:
+        """Give the layers, with their type."""
+        return [layer for layer in self.layers if isinstance(layer, Block)]
 
     def head(self) -> Tensor:
         """The output matrix (V, D): the embedding, rounded when weights are quantised."""
@@ -171,7 +175,7 @@ class Mamba(nn.Module):
         if bits not in (4, 8, None):
             raise ValueError(f"`bits` must be 4, 8 or None, got {bits!r}")
         self.quantization = None if bits is None else (bits, block)
-        for layer in self.layers:
+        for layer in self.blocks():
             layer.mixer.quantization = self.quantization
 
     def _embedding(self) -> Tensor:

@@ -10,10 +10,17 @@ if not torch.cuda.is_available():
     pytest.skip("no NVIDIA GPU here", allow_module_level=True)
 
 from kernel_cases import assert_close, conv_inputs, errors, leaf, rms_ratio  # noqa: E402
-
 from npc_kernels import causal_conv1d, causal_conv1d_ref  # noqa: E402
 
-SHAPES = [(1, 1, 40, 4), (2, 2, 64, 4), (2, 200, 130, 4), (3, 64, 128, 4), (1, 65, 257, 4), (2, 129, 64, 3), (2, 70, 64, 2)]
+SHAPES = [
+    (1, 1, 40, 4),
+    (2, 2, 64, 4),
+    (2, 200, 130, 4),
+    (3, 64, 128, 4),
+    (1, 65, 257, 4),
+    (2, 129, 64, 3),
+    (2, 70, 64, 2),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from kernel_cases import (  # noqa: E402
     rms_ratio,
     scan_inputs,
 )
-
 from npc_kernels import (  # noqa: E402
     add_rms_norm,
     add_rms_norm_ref,
@@ -27,7 +26,15 @@ from npc_kernels import (  # noqa: E402
 )
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-SHAPES = [(1, 1, 40, 16), (2, 64, 64, 16), (3, 203, 96, 16), (1, 65, 33, 16), (2, 127, 257, 8), (1, 64, 32, 1), (1, 9, 64, 64)]
+SHAPES = [
+    (1, 1, 40, 16),
+    (2, 64, 64, 16),
+    (3, 203, 96, 16),
+    (1, 65, 33, 16),
+    (2, 127, 257, 8),
+    (1, 64, 32, 1),
+    (1, 9, 64, 64),
+]
 ABSENT = ["", "seq_idx", "z", "D dt_bias", "initial_state", "D z dt_bias initial_state seq_idx"]
 
 
@@ -100,8 +107,10 @@ def test_long_sequences_split_by_themselves() -> None:
     inputs = scan_inputs(1, 20000, 64, 16, torch.float32, "cuda", "seq_idx")
     with torch.no_grad():
         whole, final = selective_scan(**inputs)
-        first, between = selective_scan(**{k: v[:, :9999] if k in "x dt B C z".split() else v for k, v in inputs.items() if v is not None})
-        rest = {k: v[:, 9999:] if k in "x dt B C z".split() else v for k, v in inputs.items() if v is not None}
+        first, between = selective_scan(
+            **{k: v[:, :9999] if k in ["x", "dt", "B", "C", "z"] else v for k, v in inputs.items() if v is not None}
+        )
+        rest = {k: v[:, 9999:] if k in ["x", "dt", "B", "C", "z"] else v for k, v in inputs.items() if v is not None}
         second, after = selective_scan(**(rest | {"initial_state": between}))
     assert rms_ratio(torch.cat([first, second], 1), whole) < 1e-5
     assert rms_ratio(after, final) < 1e-5
@@ -111,7 +120,10 @@ def test_long_sequences_split_by_themselves() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_add_rms_norm(width: int, dtype: torch.dtype) -> None:
     inputs = {"branch": leaf(torch.randn(3, 50, width), dtype, "cuda")}
-    inputs |= {"residual": leaf(torch.randn(3, 50, width), device="cuda"), "weight": leaf(torch.randn(width), device="cuda")}
+    inputs |= {
+        "residual": leaf(torch.randn(3, 50, width), device="cuda"),
+        "weight": leaf(torch.randn(width), device="cuda"),
+    }
     found = errors(
         lambda **named: add_rms_norm(**named, dtype=dtype),
         lambda **named: tuple(o.to(d) for o, d in zip(add_rms_norm_ref(**named), (dtype, torch.float32), strict=True)),
@@ -122,6 +134,12 @@ def test_add_rms_norm(width: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("vocabulary", [50, 8192, 50280])
 def test_linear_cross_entropy(vocabulary: int) -> None:
-    inputs = {"hidden": leaf(torch.randn(300, 64), device="cuda"), "weight": leaf(torch.randn(vocabulary, 64) / 8, device="cuda")}
-    inputs |= {"targets": torch.randint(0, vocabulary, (300,), device="cuda"), "weights": torch.rand(300, device="cuda")}
+    inputs = {
+        "hidden": leaf(torch.randn(300, 64), device="cuda"),
+        "weight": leaf(torch.randn(vocabulary, 64) / 8, device="cuda"),
+    }
+    inputs |= {
+        "targets": torch.randint(0, vocabulary, (300,), device="cuda"),
+        "weights": torch.rand(300, device="cuda"),
+    }
     assert_close(errors(linear_cross_entropy, linear_cross_entropy_ref, inputs), torch.float32)
