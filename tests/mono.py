@@ -58,7 +58,9 @@ class Built:
         self.folder = folder
         self.nunit = str(prefix() / "nunit.d" / "nunit.framework.dll")
 
-    def compile(self, name: str, sources: list[Path], *references: str, kind: str = "library", docs: bool = False) -> Path:
+    def compile(
+        self, name: str, sources: list[Path], *references: str, kind: str = "library", docs: bool = False
+    ) -> Path:
         """Compiles to NAME, referring to what was compiled before by name."""
         out = self.folder / name
         told = [f"-r:{self.folder / item if '/' not in item else item}" for item in references]

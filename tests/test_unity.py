@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import mono
 import pytest
 from script_player import play
 
+import npc_runtime
 from npc_runtime import errors
 from npc_runtime.client import Client
 
@@ -35,6 +37,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> mono.Built:
 
 
 @pytest.fixture(scope="module")
+def components(built: mono.Built) -> mono.Built:
+    stubs, client, unity = mono.UNITY / "stubs~", "NpcRuntime.Client.dll", "UnityEngine.dll"
+    built.compile(unity, [stubs / "UnityEngine.cs", stubs / "FakePlayer.cs"])
+    built.compile("UnityEditor.dll", [stubs / "UnityEditor.cs"], unity)
+    built.compile("NpcRuntime.dll", list((RUNTIME / "Unity").glob("*.cs")), unity, client, docs=True)
+    known = [unity, client, "NpcRuntime.dll"]
+    built.compile(
+        "NpcRuntime.Editor.dll", list((mono.PACKAGE / "Editor").glob("*.cs")), *known, "UnityEditor.dll", docs=True
+    )
+    built.compile("Tavern.dll", list((mono.PACKAGE / "Samples~").rglob("*.cs")), *known)
+    return built
+
+
+@pytest.fixture(scope="module")
 def probe(built: mono.Built) -> mono.Built:
     sources = [*(mono.UNITY / "tests~").glob("*.cs"), mono.PACKAGE / "Tests" / "Runtime" / "FakeDaemon.cs"]
     built.compile("NpcRuntime.Probe.exe", sources, "NpcRuntime.Client.dll", kind="exe")
@@ -53,6 +69,49 @@ def test_client_passes_its_own_tests(built: mono.Built) -> None:
     said = built.test("NpcRuntime.Client.Tests.dll")
     counted = re.search(r"Tests run: (\d+), Errors: 0, Failures: 0.*Ignored: 0", said, re.DOTALL)
     assert counted is not None and int(counted[1]) > 80, said
+
+
+def test_components_pass_their_tests_in_a_player_loop(components: mono.Built) -> None:
+    sources = [*(mono.UNITY / "tests~" / "components").glob("*.cs"), *(mono.PACKAGE / "Tests" / "Editor").glob("*.cs")]
+    sources.append(mono.PACKAGE / "Tests" / "Runtime" / "FakeDaemon.cs")
+    known = ["NpcRuntime.Client", "NpcRuntime", "NpcRuntime.Editor", "Tavern", "UnityEngine", "UnityEditor"]
+    components.compile("NpcRuntime.Components.Tests.dll", sources, *(f"{name}.dll" for name in known), components.nunit)
+    said = components.test("NpcRuntime.Components.Tests.dll", NPC_RUNTIME_COMMAND=" ".join(mono.daemon_command()))
+    assert re.search(r"Tests run: 2[7-9], Errors: 0, Failures: 0.*Ignored: 0", said, re.DOTALL), said
+
+
+def test_the_console_example_runs(built: mono.Built) -> None:
+    source = mono.ROOT / "examples" / "dotnet_console" / "Program.cs"
+    built.compile("hello.exe", [source], "NpcRuntime.Client.dll", kind="exe")
+    done = built.program("hello.exe", *mono.daemon_command())
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    asked = [number for number, line in enumerate(lines) if line == "> How much is a knife?"]
+    assert len(asked) == 2 and lines[0].startswith("Marta Thwaite: ")
+    assert lines[asked[0] + 1 : asked[1] - 1] == lines[asked[1] + 1 :], "the same State gives the same Reply"
+
+
+def test_readme_names_every_public_member(components: mono.Built) -> None:
+    table = dict(
+        re.findall(r"^\| `(\w+)` \| (`.*`) \|$", (mono.PACKAGE / "README.md").read_text("utf-8"), re.MULTILINE)
+    )
+    known: dict[str, set[str]] = {}
+    for name in ("NpcRuntime.Client", "NpcRuntime"):
+        text = (components.folder / f"{name}.xml").read_text("utf-8")
+        for kind, member in re.findall(r'name="([MPEF]):NpcRuntime\.(\w+\.[\w#]+)', text):
+            owner, _, told = member.partition(".")
+            if kind != "F" or owner == "PersonaToml":
+                known.setdefault(owner, set()).add(told)
+    for owner, members in table.items():
+        public = {told for told in known[owner] if not told.startswith("#")} & _public(owner)
+        assert set(re.findall(r"`(\w+)`", members)) == public, owner
+
+
+def _public(owner: str) -> set[str]:
+    """Names of the public members of a type, from its source."""
+    files = [path for path in RUNTIME.rglob("*.cs") if path.stem == owner or path.stem.startswith(owner + ".")]
+    text = "\n".join(path.read_text("utf-8") for path in files)
+    return set(re.findall(r"^        public [^=(]*?(\w+)(?: =>| = |;|\(|\n        \{| \{ get)", text, re.MULTILINE))
 
 
 def test_error_codes_are_the_daemons_and_four_of_its_own(probe: mono.Built) -> None:
@@ -105,3 +164,41 @@ def test_the_same_script_gives_the_same_bytes_in_every_language(probe: mono.Buil
         "npc_exists", "unknown_persona", "nothing_to_rewind", "unknown_npc", "bad_input"
     }  # fmt: skip
     assert [told["finish"] for told in ours if "whole" in told][-1] == "cancelled"
+
+
+def test_every_asset_has_its_meta_and_every_meta_its_asset() -> None:
+    metas = runpy.run_path(str(mono.UNITY / "tools~" / "metas.py"))
+    assets = metas["assets"]()
+    for path in assets:
+        assert metas["beside"](path).read_text("utf-8") == metas["meta"](path), path
+    assert {metas["beside"](path) for path in assets} == set(mono.PACKAGE.rglob("*.meta"))
+    guids = [metas["guid"](path) for path in assets]
+    assert len(set(guids)) == len(guids)
+
+
+def test_manifest_and_assemblies_fit_together() -> None:
+    manifest = json.loads((mono.PACKAGE / "package.json").read_text("utf-8"))
+    assert (manifest["name"], manifest["version"]) == (mono.PACKAGE.name, npc_runtime.__version__)
+    assert all((mono.PACKAGE / sample["path"] / "README.md").is_file() for sample in manifest["samples"])
+    assert f"## [{manifest['version']}]" in (mono.PACKAGE / "CHANGELOG.md").read_text("utf-8")
+    assert (mono.PACKAGE / "LICENSE.md").read_text("utf-8") == (mono.ROOT / "LICENSE").read_text("utf-8")
+    assemblies = {path.stem: json.loads(path.read_text("utf-8")) for path in mono.PACKAGE.rglob("*.asmdef")}
+    given = {"UnityEngine.TestRunner", "UnityEditor.TestRunner"}
+    for name, told in assemblies.items():
+        assert told["name"] == name
+        assert set(told["references"]) <= {*assemblies, *given}
+        assert told["defineConstraints"] == (["UNITY_INCLUDE_TESTS"] if name.endswith("Tests") else [])
+        assert told["includePlatforms"] == (["Editor"] if "Editor" in name else [])
+    assert assemblies["NpcRuntime.Client"]["noEngineReferences"] and not assemblies["NpcRuntime.Client"]["references"]
+
+
+@pytest.mark.parametrize("path", sorted(mono.PACKAGE.rglob("*.cs")), ids=lambda path: path.name)
+def test_source_is_fit_for_il2cpp_and_for_every_project(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.startswith("#nullable enable\n"), "a project's own settings do not reach a package"
+    assert len(text.splitlines()) < 450
+    shipped = "Tests" not in path.parts
+    forbidden = r"Reflection\.Emit|\bdynamic\b|Activator\.|MakeGeneric|DynamicMethod|Expression\.|\bunsafe\b|GetMethod\(|GetField\("
+    assert not (shipped and re.search(forbidden, text))
+    if "Client" in path.parts:
+        assert "UnityEngine" not in text

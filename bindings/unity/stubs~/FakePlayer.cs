@@ -47,6 +47,7 @@ namespace UnityEngine
             Frames++;
             Each("Start", component => !component.Started && (component.Started = true));
             Each("Update", component => true);
+            Each("OnGUI", component => true);
             for (int left = _posted.Count; left > 0 && _posted.TryDequeue(out var posted); left--)
             {
                 posted.Callback(posted.State);
