@@ -258,7 +258,7 @@ def test_unknown_checks_and_names_taken_are_refused(bundle):
 def test_the_page_names_promise_figure_and_the_bound_that_was_missed(bundle, capsys):
     report = examine_on(patient(bundle, Wrong), ["memory", "reference"])
     shown = capsys.readouterr().out
-    assert f"tiny 1, {bundle.config.parameters:,} parameters, 32-bit weights; reference: a test" in shown
+    assert f"tiny 1, {bundle.config.parameters:,} parameters, 32-bit weights; a test" in shown
     assert "2. Constant cost" in shown
     assert "FAIL The backend computes what the definition does" in shown
     assert "allowed: at most 0.0001 of the spread" in shown
