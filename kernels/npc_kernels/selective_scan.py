@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # A scan of one pass has one warp for 32 channels. With fewer warps than this a GPU's schedulers idle, and splitting the
-# sequence pays for reading it twice (H200, 132 multiprocessors: 512 warps of 2048 tokens run 1.6x faster in chunks of
-# 512 than in one pass). Chunks longer than 512 gained nothing at any length measured.
+# sequence pays for reading it twice (H200, 132 multiprocessors: forward and backward of 512 warps and 2048 tokens
+# took 2.1 ms in chunks of 512, 2.8 ms in one pass). Chunks longer than 512 gained nothing at any length measured.
 _WARPS_ENOUGH = 768
 _WARPS_WANTED = 2048
 _SHORTEST_CHUNK, _LONGEST_CHUNK = 64, 512
