@@ -124,6 +124,16 @@ class Crosstalk(ReferenceBackend):
         return Batch(self, slots)
 
 
+class Hasty(ReferenceBackend):
+    """Forgets the row's SSM part when it takes more than one chunk to read a text."""
+
+    def prefill(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
+        if len(tokens) == 17:
+            for slot in slots:
+                self.store[slot, self.spec.conv_size :] = 0
+        super().prefill(slots, tokens)
+
+
 class Wrong(ReferenceBackend):
     """Computes with other weights than the Bundle's."""
 
@@ -165,6 +175,7 @@ BROKEN = [
     (Restless, {"chunks"}),
     (Crosstalk, {"batch", "crowd"}),
     (Wrong, {"reference"}),
+    (Hasty, {"scheduling"}),
     (Impostor, {"typed-replies"}),
 ]
 QUICK = {"save-and-load", "chunks", "batch", "reference", "no-leak", "cut", "whole-line"}

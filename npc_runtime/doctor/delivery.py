@@ -102,7 +102,8 @@ def over_the_wire(patient: Patient) -> Finding:
         game.spawn("odalys")
         expected = [_essence(game.say("odalys", text)) for text in LINES[:3]]
         data = game.ask(wire.Snapshot(npc="odalys"))["data"]
-    options = ["--pace-tokens-per-s", "0", "--bits", str(patient.config.bits)]
+    computing = {"pace-tokens-per-s": 0, "bits": patient.config.bits, "threads": patient.config.threads}
+    options = [part for name, value in computing.items() for part in (f"--{name}", str(value))]
     with Client.start(patient.bundle.path, backend=patient.backend, options=options) as client:
         client.spawn("odalys", PERSONA, seed=7)
         told = [_essence(client.say("odalys", text, max_tokens=24)) for text in LINES[:3]]

@@ -35,6 +35,11 @@ With 4 and 8 bits the backend multiplies activations rounded to 8 bits; the defi
 """
 ROWS = (1, 2, 5, 8)
 CROWDS = (1, 2, 8)
+LIMITS: tuple[dict[str, Any], ...] = (
+    {},
+    {"burst": 1, "prefill_chunk": 17, "max_batch": 1},
+    {"burst": 32, "prefill_chunk": 512, "pace_tokens_per_s": 500.0},
+)
 _STEPS = 16
 _TEXT_TOKENS = 160
 
@@ -98,6 +103,20 @@ def crowd(patient: Patient) -> Finding:
     figures = {"equal": dict(zip(map(str, CROWDS), same, strict=True)), "text": told[0][0]}
     figure = f"{sum(same)} of {len(CROWDS)} Replies and States equal among {', '.join(map(str, CROWDS))} Npcs at once"
     return Finding(all(same), figure, "all, bit for bit", figures)
+
+
+@check("scheduling", 3, "Chunk, burst and pace change when an answer comes, not what it is")
+def scheduling(patient: Patient) -> Finding:
+    """One life under very different limits."""
+    lives = [_life(patient, limits) for limits in LIMITS]
+    text, state = lives[0]
+    same = [other == text for other, _ in lives]
+    ratio = max(rms_ratio(state, other) for _, other in lives)
+    with patient.game() as game:
+        bound = FORM_BOUNDS[weight_bits(patient, game)]
+    figures = {"equal": same, "rms_ratio": ratio}
+    figure = f"{sum(same)} of {len(LIMITS)} Replies equal, States differ by {ratio:.1e} (RMS ratio)"
+    return Finding(all(same) and ratio <= bound, figure, f"all, at most {bound:g}", figures)
 
 
 @check("no-leak", 3, "Nothing of an Npc is left in the memory that the next one gets")
@@ -194,6 +213,15 @@ def _in_crowd(patient: Patient, size: int) -> tuple[str, str]:
         asked = [game.begin(line(name, text)) for name, text in zip(names, texts, strict=True)]
         text = game.finish(*asked)[place]["text"]
         return text, game.state(names[place]).digest()
+
+
+def _life(patient: Patient, limits: dict[str, Any]) -> tuple[str, State]:
+    """What an Npc says at the end of a short life under these limits, and its State."""
+    with patient.game(**limits) as game:
+        game.spawn("odalys")
+        game.ask(wire.Observe(npcs=["odalys"], text=" ".join([EVENT] * 8)))
+        reply = game.say("odalys", LINES[1], stream=True)
+        return reply.text, game.state("odalys")
 
 
 def _points(game: Game, name: str) -> list[Point[Mark]]:
