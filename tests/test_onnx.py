@@ -222,6 +222,20 @@ def test_a_released_row_keeps_its_state_and_the_others_go_on(backend: OnnxBacken
         assert backend.read(slot - 3).equals(backend.read(slot))
 
 
+def test_closing_twice_writes_and_gives_back_once(backend: OnnxBackend) -> None:
+    start(backend, [0, 1])
+    batch = backend.open([0])
+    batch.step([draw(5)])
+    batch.close()
+    said = backend.read(0)
+    batch.close()
+    assert backend.read(0).equals(said)
+    one, two = backend.open([0]), backend.open([1])
+    assert one._work is not two._work
+    one.close()
+    two.close()
+
+
 def test_two_batches_and_a_prefill_do_not_disturb_each_other(backend: OnnxBackend) -> None:
     start(backend, [0, 1, 2])
     for slot in (0, 1, 2):

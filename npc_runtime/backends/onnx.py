@@ -264,6 +264,7 @@ class OnnxBatch:
         self._slots = list(slots)
         self._work = backend.borrow()
         self._live = list(range(len(slots)))
+        self._open = True
         self._broken = {row for row, slot in enumerate(slots) if not _finite(backend.store[slot])}
         for row, slot in enumerate(slots):
             self._work.load(row, backend.store[slot])
@@ -307,9 +308,11 @@ class OnnxBatch:
 
     def close(self) -> None:
         """Writes the State of every row not yet released back to its Slot."""
-        for row in self._live[::-1]:
-            self._release(row)
-        self._backend.give_back(self._work)
+        if self._open:
+            for row in self._live[::-1]:
+                self._release(row)
+            self._backend.give_back(self._work)
+            self._open = False
 
 
 def _finite(vector: Float32) -> bool:
