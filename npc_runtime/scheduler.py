@@ -208,7 +208,7 @@ class Scheduler:
     def _choose(self) -> None:
         turns = [t for t in self.active if isinstance(t.ask, Choice) and not t.reading]
         if turns:
-            turn = min(turns, key=_rank)
+            turn = min(turns, key=Turn.rank)
             with _Guard(self, [turn]):
                 for _ in range(_SCORES_PER_TICK):
                     if self._score_one(turn, turn.ask):  # type: ignore[arg-type]  # chosen for being a Choice
@@ -240,11 +240,11 @@ class Scheduler:
         speech = turn.speech
         if speech is None or turn.reading or turn.pending < 0 or speech.reader.finish is not None:
             return False
-        ahead = len(speech.drawn) - _let_out_tokens(turn)
+        ahead = len(speech.drawn) - turn.let_out
         return turn.pace <= 0 or not turn.heard or ahead < max(1, self.config.burst // 2)
 
     def _speak(self) -> None:
-        rows = sorted((t for t in self.active if self._wants_tokens(t)), key=_rank)[: self.max_batch]
+        rows = sorted((t for t in self.active if self._wants_tokens(t)), key=Turn.rank)[: self.max_batch]
         if not rows:
             return
         if self.backend.exact_batches:
@@ -305,7 +305,7 @@ class Scheduler:
         slot = self.take_slot()
         self.backend.copy(turn.slot, slot)
         turn.checkpoints.append((len(speech.drawn), slot))
-        let_out = _let_out_tokens(turn)
+        let_out = turn.let_out
         while len(turn.checkpoints) > _SLOTS_PER_TURN - 1 or (
             len(turn.checkpoints) > 2 and turn.checkpoints[2][0] <= let_out
         ):
@@ -316,7 +316,7 @@ class Scheduler:
         speech = turn.speech
         if speech is None:
             return
-        kept = _heard(turn, heard)
+        kept = turn.heard_within(heard)
         tokens = kept[-1].tokens if kept and any(item.piece.text for item in kept) else 0
         with _Guard(self, [turn]):
             if tokens < speech.reader.kept or speech.reader.finish is None:
@@ -345,7 +345,7 @@ class Scheduler:
             if turn.pace > 0 and item.piece.head is None:
                 if now < turn.due:
                     return
-                step = (item.tokens - _let_out_tokens(turn)) / turn.pace
+                step = (item.tokens - turn.let_out) / turn.pace
                 turn.due = max(turn.due, now - step) + step
             turn.heard.append(turn.waiting.popleft())
             if not turn.first and item.piece.text:
@@ -422,26 +422,6 @@ class _Guard:
             if turn.slot >= 0:
                 self._scheduler._fail(turn, typed)
         return True
-
-
-def _rank(turn: Turn) -> tuple[int, int]:
-    return (turn.lane, turn.order)
-
-
-def _let_out_tokens(turn: Turn) -> int:
-    return turn.heard[-1].tokens if turn.heard else 0
-
-
-def _heard(turn: Turn, limit: int | None) -> list[Released]:
-    """The pieces let out whose text lies within `limit` characters."""
-    kept: list[Released] = []
-    characters = 0
-    for item in turn.heard:
-        characters += len(item.piece.text)
-        if limit is not None and characters > limit:
-            break
-        kept.append(item)
-    return kept
 
 
 def _finite(score: float) -> float:

@@ -158,3 +158,23 @@ class Turn:
     def reading(self) -> bool:
         """True until everything perceived is in the State."""
         return self.position < len(self.tokens)
+
+    @property
+    def let_out(self) -> int:
+        """Tokens of the Reply whose pieces have gone out."""
+        return self.heard[-1].tokens if self.heard else 0
+
+    def rank(self) -> tuple[int, int]:
+        """Who goes first: the player's lane, then whoever came first."""
+        return (self.lane, self.order)
+
+    def heard_within(self, limit: int | None) -> list[Released]:
+        """The pieces let out whose text lies within `limit` characters (None: all)."""
+        kept: list[Released] = []
+        characters = 0
+        for item in self.heard:
+            characters += len(item.piece.text)
+            if limit is not None and characters > limit:
+                break
+            kept.append(item)
+        return kept
