@@ -26,7 +26,7 @@ def choose(name: str, bundle: Bundle, config: Config) -> tuple[Backend, str]:
     if name == "cuda":
         raise BackendUnavailable("the cuda backend is not built yet", "Use `onnx`, the CPU backend")
     if name == "reference":
-        return _reference(bundle, slots, config), "reference: asked for; plain NumPy in fp32, slow"
+        return _reference(bundle, slots, config), "asked for; plain NumPy in fp32, slow"
     why = "asked for" if name == "onnx" else "the CPU backend, as there is no other yet"
     return _onnx(bundle, slots, config, why)
 
@@ -57,4 +57,4 @@ def _onnx(bundle: Bundle, slots: int, config: Config, why: str) -> tuple[Backend
     backend = OnnxBackend(bundle, slots, config.bits, config.threads, config.max_batch)
     stored = "" if backend.bits == bundle.bits else f" (stored at {bundle.bits})"
     threads = f"{config.threads} thread{'s' if config.threads > 1 else ''}"
-    return backend, f"onnx: {why}; {backend.bits}-bit weights{stored}, {threads}, {slots} Slots"
+    return backend, f"{why}; {backend.bits}-bit weights{stored}, {threads}, {slots} Slots"
