@@ -350,9 +350,7 @@ def test_choose_names_backend_and_reason(folder: Path) -> None:
     slots = 1024 * 1024 // bundle.spec.nbytes
     assert reason == f"the CPU backend, as there is no other yet; 4-bit weights, 1 thread, {slots} Slots"
     assert (backend.name, backend.slots, backend.max_batch) == ("onnx", slots, 2)
-    assert choose("onnx", bundle, Config(bits=8, threads=2))[1].startswith(
-        "onnx: asked for; 8-bit weights (stored at 4), 2"
-    )
+    assert choose("onnx", bundle, Config(bits=8, threads=2))[1].startswith("asked for; 8-bit weights (stored at 4), 2")
     assert choose("reference", bundle, config)[0].name == "reference"
     with pytest.raises(BackendUnavailable, match="not built yet"):
         choose("cuda", bundle, config)
