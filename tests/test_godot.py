@@ -230,3 +230,16 @@ def test_plugin_in_a_real_editor(godot: Godot, project: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "SCRIPT ERROR" not in done.stdout, done.stdout
     assert re.search(r"editor check: \d\d+ checks, 0 failed", done.stdout), done.stdout
+
+
+def test_tavern_played_by_a_scripted_player(godot: Godot) -> None:
+    """The example game, by keys and clicks; under a virtual screen, with pictures, where there is one."""
+    tavern = godot.copy(TAVERN, "tavern")
+    screen = godot.program.with_name("godot-screen").exists()
+    renderer = ["--rendering-driver", "opengl3_es"] if screen else []
+    done = godot.run(tavern, *renderer, "res://tests/played.tscn", screen=screen, seconds=200)
+    assert done.returncode == 0, done.stdout
+    assert "SCRIPT ERROR" not in done.stdout, done.stdout
+    assert re.search(r"scripted player: \d\d checks, 0 failed", done.stdout), done.stdout
+    pictures = sorted(path.name for path in godot.out.glob("tavern_*.png"))
+    assert not screen or len(pictures) == 5, pictures
