@@ -144,6 +144,12 @@ class Bundle:
             raise BundleError(f"`{self.weights_path}` holds no tensor `{name}`")
         return container.array(self._data, self._entries[name])
 
+    def let_go(self) -> None:
+        """Hands mapped pages back to the system, for whoever has read what it needs; they come back when read."""
+        mapped = self._data.obj
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
     @property
     def tied(self) -> bool:
         """True when no output matrix is stored and the embedding serves as one."""

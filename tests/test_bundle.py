@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,6 +141,14 @@ def test_tensors_are_views_that_cannot_be_written(make: Any) -> None:
     raw = make(bits=32).tensor("norm_f")
     assert not raw.flags.writeable
     assert not raw.flags.owndata
+
+
+def test_tensors_can_be_read_after_their_pages_were_let_go(make: Any) -> None:
+    bundle = make()
+    before = bundle.tensor("layers.0.in_proj").tobytes()
+    bundle.let_go()
+    assert bundle.tensor("layers.0.in_proj").tobytes() == before
+    assert isinstance(bundle._data.obj, mmap.mmap)  # or else nothing was let go
 
 
 def test_same_input_gives_the_same_hash(make: Any, tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ class OnnxBackend:
         self.slots = slots
         self.max_batch = max_batch
         self._session = open_session(bundle, self.bits, threads)
+        bundle.let_go()  # onnxruntime holds its own mapping of the matrices and copies of the rest
         # Zeroed pages come from the system when first touched, so that unused Slots cost nothing.
         self.store: Float32 = np.zeros((slots, self.spec.size), np.float32)
         self._idle = [self._working_set()]
