@@ -4,6 +4,7 @@ extends Node2D
 
 ## How far a voice carries across the room, in pixels.
 const EARSHOT := 300.0
+const TRADE_WORDS: Array[String] = ["buy", "sell", "price", "how much", "have a room", "trade"]
 
 var crowns := 12
 var near: Person
@@ -102,7 +103,15 @@ func _on_said(line: String) -> void:
 		near.npc.cancel()
 	if line != "":
 		_overheard(near, 'The player says to %s: "%s"' % [near.called(), line])
-		near.npc.say(line)
+		near.npc.say(line, {"actions": ["trade"]} if _is_about_trade(line) else {})
+
+
+## Whoever is asked about wares may open the shop or not, but does nothing else.
+func _is_about_trade(line: String) -> bool:
+	for word: String in TRADE_WORDS:
+		if line.to_lower().contains(word):
+			return true
+	return false
 
 
 func _on_reply(reply: NpcReply, person: Person) -> void:
