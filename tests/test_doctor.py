@@ -227,7 +227,7 @@ def test_a_lossy_precision_that_drifts_too_far_is_found(bundle, monkeypatch):
     def coarse(state: State, precision: str) -> State:
         return State(state.spec, np.round(state.vector * 0.9, 1)) if precision == "int8" else state
 
-    monkeypatch.setattr(delivery, "round_trip", coarse)
+    monkeypatch.setattr(memory, "round_trip", coarse)
     [result] = doctor.examine(patient(bundle), ["small-saves"])
     assert not result.finding.passed
     assert result.finding.figures["share_of_spread"]["fp16"] == 0
@@ -269,7 +269,7 @@ def test_unknown_checks_and_names_taken_are_refused(bundle):
 def test_the_page_names_promise_figure_and_the_bound_that_was_missed(bundle, capsys):
     report = examine_on(patient(bundle, Wrong), ["memory", "reference"])
     shown = capsys.readouterr().out
-    assert f"tiny 1, {bundle.config.parameters:,} parameters, 32-bit weights; a test" in shown
+    assert f"tiny 1, {bundle.config.parameters:,} parameters, 32-bit weights; reference: a test" in shown
     assert "2. Constant cost" in shown
     assert "FAIL The backend computes what the definition does" in shown
     assert "allowed: at most 0.0001 of the spread" in shown

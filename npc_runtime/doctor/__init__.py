@@ -18,23 +18,37 @@ from npc_runtime.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["CHECKS", "PROMISES", "Check", "Finding", "Patient", "Result", "check", "examine", "open_patient", "report"]
+__all__ = [
+    "CHECKS",
+    "PROMISES",
+    "Check",
+    "Finding",
+    "Patient",
+    "Result",
+    "check",
+    "examine",
+    "open_patient",
+    "report",
+    "selected",
+]
+
+
+def selected(names: Sequence[str] = ()) -> list[Check]:
+    """The named checks (none named: all) in the order of the promises. Raises BadInput for a name that no check has."""
+    if unknown := set(names) - CHECKS.keys():
+        raise BadInput(f"there is no check `{min(unknown)}`; known are {', '.join(CHECKS)}")
+    found = [check for check in CHECKS.values() if not names or check.name in names]
+    return sorted(found, key=lambda check: check.promise)
 
 
 def examine(
     patient: Patient, names: Sequence[str] = (), on_result: Callable[[Result], None] = lambda result: None
 ) -> list[Result]:
-    """Runs the named checks (none named: all) in the order of the promises; each result is told as it comes.
-
-    Raises BadInput for a name that no check has.
-    """
-    if unknown := set(names) - CHECKS.keys():
-        raise BadInput(f"there is no check `{min(unknown)}`; known are {', '.join(CHECKS)}")
+    """Runs the selected checks; each result is told as it comes. Raises BadInput for a name that no check has."""
     results = []
-    for item in sorted(CHECKS.values(), key=lambda each: each.promise):
-        if not names or item.name in names:
-            results.append(item.run(patient))
-            on_result(results[-1])
+    for each in selected(names):
+        results.append(each.run(patient))
+        on_result(results[-1])
     return results
 
 

@@ -1,4 +1,4 @@
-"""Promises 1, 3 and 7 through what is delivered: smaller saves, the wire, damaged files and strangers."""
+"""Promises 3 and 7 through what is delivered: the wire, damaged files and strangers."""
 
 from __future__ import annotations
 
@@ -8,51 +8,11 @@ from typing import TYPE_CHECKING
 
 from npc_runtime import wire
 from npc_runtime.doctor.check import Finding, check
-from npc_runtime.doctor.forms import REFERENCE_BOUNDS, spread_share, weight_bits
-from npc_runtime.doctor.patient import EVENT, LINES, PERSONA
+from npc_runtime.doctor.patient import LINES, PERSONA
 from npc_runtime.errors import NpcError, SaveError, WrongKey
-from npc_runtime.precision import PRECISIONS, round_trip, to_disk
 
 if TYPE_CHECKING:
     from npc_runtime.doctor.patient import Game, Patient
-
-DRIFT_BOUNDS = {"fp32": 0.0, "fp16": 0.001, "int8": 0.02}
-"""By precision of a save: the largest RMS drift of the log-probabilities of what is said next, as a share of their
-spread. Weights of 8 bits or fewer round activations too, and any change of a State may round one the other way: there
-a drift as large as that rounding's own (`REFERENCE_BOUNDS`) is allowed."""
-_DRIFT_TEXT = " ".join(LINES[2:])
-
-
-@check("small-saves", 1, "fp16 and int8 saves are smaller, and how far they drift is known")
-def small_saves(patient: Patient) -> Finding:
-    """Log-probabilities of a text after States that went through each precision."""
-    with patient.game() as game:
-        game.spawn("odalys")
-        game.say("odalys", LINES[0])
-        game.ask(wire.Observe(npcs=["odalys"], text=" ".join([EVENT] * 16)))
-        drift = {precision: _drift(game, precision) for precision in PRECISIONS}
-        bounds = _drift_bounds(weight_bits(patient, game))
-        state = game.state("odalys")
-    size = {precision: sum(part.nbytes for part in to_disk(state, precision).values()) for precision in PRECISIONS}
-    good = all(drift[precision] <= bounds[precision] for precision in PRECISIONS)
-    figure = "; ".join(f"{name} {size[name]:,} bytes, drift {drift[name]:.1e}" for name in PRECISIONS)
-    bound = ", ".join(f"{name} {bounds[name]:g}" for name in PRECISIONS)
-    return Finding(good, f"{figure} of the spread", bound, {"share_of_spread": drift, "state_bytes": size})
-
-
-def _drift_bounds(bits: int) -> dict[str, float]:
-    if bits > 8:
-        return DRIFT_BOUNDS
-    return {name: max(bound, REFERENCE_BOUNDS[bits]) if bound else 0.0 for name, bound in DRIFT_BOUNDS.items()}
-
-
-def _drift(game: Game, precision: str) -> float:
-    state = game.state("odalys")
-    one, other = game.slots(2)
-    game.backend.write(one, state)
-    game.backend.write(other, round_trip(state, precision))
-    tokens = game.encode(_DRIFT_TEXT)
-    return spread_share(game.backend.score(one, tokens), game.backend.score(other, tokens))
 
 
 @check("damaged-saves", 7, "A damaged save is refused whole, and nothing in memory changes")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from npc_runtime import wire
 from npc_runtime.doctor.check import Finding, check
+from npc_runtime.doctor.forms import REFERENCE_BOUNDS, spread_share, weight_bits
 from npc_runtime.doctor.patient import EVENT, LINES, PERSONA, line
 from npc_runtime.npc import LOG_ENTRIES
 from npc_runtime.persona import persona_from
+from npc_runtime.precision import PRECISIONS, round_trip, to_disk
 from npc_runtime.prompt import Head
 from npc_runtime.sampling import FAILED, Draw, Sampling
 
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     from npc_runtime.doctor.patient import Game, Patient
     from npc_runtime.state import State
 
+DRIFT_BOUNDS = {"fp32": 0.0, "fp16": 0.001, "int8": 0.02}
+"""By precision of a save: the largest RMS drift of the log-probabilities of what is said next, as a share of their
+spread. Weights of 8 bits or fewer round activations too, and any change of a State may round one the other way: there
+a drift as large as that rounding's own (`REFERENCE_BOUNDS`) is allowed."""
+_DRIFT_TEXT = " ".join(LINES[2:])
 COUNTER_BYTES = 64
 """What a save may gain by having more digits to write."""
 COST_BOUND = 1.25
@@ -74,6 +81,23 @@ def ways_back(patient: Patient) -> Finding:
     figures = {"ways": dict(zip(ways, equal, strict=True)), "reread_tokens": reread}
     figure = f"{sum(equal)} of {len(ways)} ways bit-equal, {reread} tokens re-read"
     return Finding(all(equal) and reread == 0, figure, "all, 0 tokens re-read", figures)
+
+
+@check("small-saves", 1, "fp16 and int8 saves are smaller, and how far they drift is known")
+def small_saves(patient: Patient) -> Finding:
+    """Log-probabilities of a text after States that went through each precision."""
+    with patient.game() as game:
+        game.spawn("odalys")
+        game.say("odalys", LINES[0])
+        game.ask(wire.Observe(npcs=["odalys"], text=" ".join([EVENT] * 16)))
+        drift = {precision: _drift(game, precision) for precision in PRECISIONS}
+        bounds = _drift_bounds(weight_bits(patient, game))
+        state = game.state("odalys")
+    size = {precision: sum(part.nbytes for part in to_disk(state, precision).values()) for precision in PRECISIONS}
+    good = all(drift[precision] <= bounds[precision] for precision in PRECISIONS)
+    figure = "; ".join(f"{name} {size[name]:,} bytes, drift {drift[name]:.1e}" for name in PRECISIONS)
+    bound = ", ".join(f"{name} {bounds[name]:g}" for name in PRECISIONS)
+    return Finding(good, f"{figure} of the spread", bound, {"share_of_spread": drift, "state_bytes": size})
 
 
 @check("constant-size", 2, "A save does not grow with what was said")
@@ -152,6 +176,21 @@ def _talk_at(game: Game, name: str, tokens: int, event: str) -> None:
     npc = game.session.npcs[name]
     while npc.mark.tokens < tokens and time.perf_counter() - begun < LATE_SECONDS:
         game.ask(wire.Observe(npcs=[name], text=event))
+
+
+def _drift_bounds(bits: int) -> dict[str, float]:
+    if bits > 8:
+        return DRIFT_BOUNDS
+    return {name: max(bound, REFERENCE_BOUNDS[bits]) if bound else 0.0 for name, bound in DRIFT_BOUNDS.items()}
+
+
+def _drift(game: Game, precision: str) -> float:
+    state = game.state("odalys")
+    one, other = game.slots(2)
+    game.backend.write(one, state)
+    game.backend.write(other, round_trip(state, precision))
+    tokens = game.encode(_DRIFT_TEXT)
+    return spread_share(game.backend.score(one, tokens), game.backend.score(other, tokens))
 
 
 # ---- tokens

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from npc_runtime.doctor import PROMISES, examine, report
+from npc_runtime.doctor import PROMISES, examine, report, selected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,7 @@ class Page:
 
 def examine_on(patient: Patient, names: Sequence[str] = (), shown: bool = True) -> dict[str, Any]:
     """Examines, on a page unless it is not to be shown, and returns the report for programs."""
+    selected(names)  # a wrong name is told of before anything is examined
     page = Page(Console(highlight=False, soft_wrap=True, quiet=not shown))
     page.begin(patient)
     begun = time.perf_counter()

@@ -54,7 +54,7 @@ class Patient:
     def reason(self) -> str:
         """Which backend computes, and why."""
         with self.game() as game:
-            return game.stage.reason
+            return f"{game.backend.name}: {game.stage.reason}"
 
     def game(self, **changes: Any) -> Game:
         """A new Session on a newly loaded backend, unpaced unless `changes` to the Config say otherwise."""
