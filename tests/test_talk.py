@@ -231,22 +231,6 @@ def test_a_cut_before_the_first_word_leaves_nothing():
         assert shown.getvalue().splitlines()[-1] == "  cut before a word was said"
 
 
-def test_speech_is_wrapped_at_words_on_a_terminal(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "50")
-    monkeypatch.setenv("TERM", "xterm")
-    shown = io.StringIO()
-    screen = Screen(shown)
-    monkeypatch.setattr(type(screen.console), "is_terminal", True)
-    text = "Mind the sparks. If it is broken, put it on the bench. If it is you, the inn is across the lane."
-    screen.begin("Marta", "wary")
-    for start in range(0, len(text), 3):
-        screen.speech(text[start : start + 3])
-    screen.end()
-    lines = shown.getvalue().splitlines()[1:]
-    assert all(line.startswith("  ") and len(line) <= 50 for line in lines)
-    assert " ".join(line.strip() for line in lines) == text
-
-
 def test_a_talk_through_a_daemon_ends_with_it():
     with served() as daemon, Client.connect(daemon.endpoint, daemon.key) as client:
         status, shown = talked(client, "Good evening.")
