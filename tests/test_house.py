@@ -26,6 +26,7 @@ LEVELS: list[set[str]] = [
         "state",
         "screen",
         "model.config",
+        "backends.huge_pages",
         "backends.onnx_proto",
     },
     {"config", "wire", "persona", "tokenizer", "pool", "weights", "precision", "torch_file", "parent", "auth"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npc_runtime.backends.huge_pages import collapse_heap, heap_end
 from npc_runtime.backends.onnx_graph import FORMS, TOP, build
 from npc_runtime.errors import BackendError, BackendUnavailable, BundleError
 from npc_runtime.sampling import FAILED, TOP_K, pick, pick_from_logits, pick_from_top
@@ -157,7 +158,9 @@ class OnnxBackend:
         self.vocab_size = bundle.config.vocab_size
         self.slots = slots
         self.max_batch = max_batch
+        begin = heap_end()
         self._session = open_session(bundle, self.bits, threads)
+        collapse_heap(begin)
         bundle.let_go()  # onnxruntime holds its own mapping of the matrices and copies of the rest
         # Zeroed pages come from the system when first touched, so that unused Slots cost nothing.
         self.store: Float32 = np.zeros((slots, self.spec.size), np.float32)
