@@ -19,6 +19,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from npc_runtime import errors, wire
+from npc_runtime.sockets import close_all
 from npc_runtime.verbs import Blocking, Verbs
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10.0
 MAX_EVENT_BYTES = 256 * 2**20
 """Most bytes of one answer that a client reads."""
+LINGER_MS = 200
 USER = "npc"
 _ENDS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -64,18 +66,20 @@ class Connection(Verbs):
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._monitor = self._socket.get_monitor_socket(_ENDS | _FAILURES)
         try:
-            self._socket = self._dial(endpoint, key, curve)
+            self._dial(self._socket, endpoint, key, curve)
         except BaseException:
-            self._context.destroy(0)
+            self._socket.disable_monitor()
+            close_all(self._context, [self._socket, self._monitor], 0)
             self._close_wakers()
             raise
         self._thread = threading.Thread(target=self._run, name="npc-runtime-client", daemon=True)
         self._thread.start()
         self._greet(session, timeout_s)
 
-    def _dial(self, endpoint: str, key: str, curve: tuple[str, str, str] | None) -> zmq.Socket[bytes]:
-        dealer = self._context.socket(zmq.DEALER)
+    def _dial(self, dealer: zmq.Socket[bytes], endpoint: str, key: str, curve: tuple[str, str, str] | None) -> None:
         dealer.reconnect_ivl = -1  # a new connection needs a new hello: see `Client.reconnect`
         dealer.immediate = 1
         dealer.sndhwm = dealer.rcvhwm = 0
@@ -86,12 +90,10 @@ class Connection(Verbs):
             raise errors.WrongKey("a key is needed: the ready line of the daemon tells it")
         else:
             dealer.plain_username, dealer.plain_password = USER.encode(), key.encode()
-        self._monitor = dealer.get_monitor_socket(_ENDS | _FAILURES)
         try:
             dealer.connect(endpoint)
         except zmq.ZMQError as error:
             raise errors.ConfigError(f"`{endpoint:.120}` is no ZeroMQ endpoint: {error}") from error
-        return dealer
 
     def _greet(self, session: str, timeout_s: float) -> None:
         hello = wire.Hello(id=next(self._ids), protocol=[wire.PROTOCOL], client="python", session=session)
@@ -175,7 +177,7 @@ class Connection(Verbs):
         finally:
             self._lose(errors.ConnectionLost("the connection was closed"))
             self._socket.disable_monitor()
-            self._context.destroy(200)
+            close_all(self._context, [self._socket, self._monitor], LINGER_MS)
             self._close_wakers()
 
     def _round(self, ready: Mapping[Any, int]) -> None:

@@ -19,6 +19,7 @@ from npc_runtime.auth import ZAP_ENDPOINT, CurveAuth, choose_auth, is_loopback
 from npc_runtime.lobby import Lobby
 from npc_runtime.parent import Parent
 from npc_runtime.peer import SEND_HWM
+from npc_runtime.sockets import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,10 +66,11 @@ class Server:
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._context = zmq.Context()
+        self._gate, self._router = self._context.socket(zmq.REP), self._context.socket(zmq.ROUTER)
+        self._sockets = (self._router, self._gate)
         try:
-            self._gate = self._context.socket(zmq.REP)
             self._gate.bind(ZAP_ENDPOINT)
-            self._router = self._listen(host, port)
+            self._listen(self._router, host, port)
         except BaseException:
             self.close()
             raise
@@ -78,8 +80,7 @@ class Server:
         for source in (self._router, self._gate, self._woken):
             self._poller.register(source, zmq.POLLIN)
 
-    def _listen(self, host: str, port: int) -> zmq.Socket[bytes]:
-        router = self._context.socket(zmq.ROUTER)
+    def _listen(self, router: zmq.Socket[bytes], host: str, port: int) -> None:
         router.router_mandatory = 1
         router.sndhwm = SEND_HWM
         router.handshake_ivl = HANDSHAKE_MS
@@ -95,7 +96,6 @@ class Server:
             router.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
             raise errors.ConfigError(f"cannot listen on {host}, port {port or 'any'}: {error}") from error
-        return router
 
     # ---- the loop
 
@@ -118,7 +118,7 @@ class Server:
 
     def close(self) -> None:
         """Closes the sockets; what was sent lingers for half a second."""
-        self._context.destroy(LINGER_MS)
+        close_all(self._context, self._sockets, LINGER_MS)
         self._waker.close()
         self._woken.close()
 

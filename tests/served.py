@@ -12,6 +12,7 @@ from fakes import fake_stage
 
 from npc_runtime.auth import PlainAuth
 from npc_runtime.server import Server
+from npc_runtime.sockets import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ class Raw:
     def vanish(self) -> None:
         if not self.socket.closed:
             self.socket.disable_monitor()
-        self.context.destroy(0)
+        close_all(self.context, [self.socket, self.monitor], 0)
 
     def __enter__(self) -> Raw:
         return self
