@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import mono
 import pytest
 from script_player import play
+from test_godot import PROJECT, Godot, find_godot
 
 import npc_runtime
 from npc_runtime import errors
@@ -158,17 +160,42 @@ def test_a_delta_costs_little_garbage_and_an_idle_frame_none(probe: mono.Built, 
     assert told["text"] <= told["stream"] < 1024, "the socket of Mono costs the rest"
 
 
-def test_the_same_script_gives_the_same_bytes_in_every_language(probe: mono.Built, daemon: Client) -> None:
-    endpoint, key = daemon.ready["endpoint"], daemon.ready["key"]
-    with Client.connect(endpoint, key, "script-python") as client:
-        ours = play(client, json.loads(SCRIPT.read_text("utf-8")))
-    theirs = probe.probe("script", endpoint, key, str(SCRIPT))
-    assert json.dumps(theirs) == json.dumps(ours)
-    assert sum("text" in told for told in ours) > 10
-    assert {told["error"] for told in ours if "error" in told} == {
+@pytest.fixture(scope="module")
+def python_told(daemon: Client) -> list[dict[str, Any]]:
+    with Client.connect(daemon.ready["endpoint"], daemon.ready["key"], "script-python") as client:
+        return play(client, json.loads(SCRIPT.read_text("utf-8")))
+
+
+def test_the_script_goes_through_every_verb_and_five_errors(python_told: list[dict[str, Any]]) -> None:
+    assert sum("text" in told for told in python_told) > 10
+    assert {told["error"] for told in python_told if "error" in told} == {
         "npc_exists", "unknown_persona", "nothing_to_rewind", "unknown_npc", "bad_input"
     }  # fmt: skip
-    assert [told["finish"] for told in ours if "whole" in told][-1] == "cancelled"
+    assert [told["finish"] for told in python_told if "whole" in told][-1] == "cancelled"
+
+
+def test_the_same_script_in_csharp_gives_the_same_bytes(
+    probe: mono.Built, daemon: Client, python_told: list[dict[str, Any]]
+) -> None:
+    theirs = probe.probe("script", daemon.ready["endpoint"], daemon.ready["key"], str(SCRIPT))
+    assert json.dumps(theirs) == json.dumps(python_told)
+
+
+def test_the_same_script_in_gdscript_gives_the_same_bytes(
+    daemon: Client, python_told: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    godot = Godot(find_godot(), tmp_path)
+    project = godot.copy(PROJECT, "project")
+    shutil.copy(SCRIPT.with_name("script_player.gd"), project / "tests")
+    told = tmp_path / "told.json"
+    places = {"ENDPOINT": daemon.ready["endpoint"], "KEY": daemon.ready["key"], "SCRIPT": SCRIPT, "TOLD": told}
+    for name, value in places.items():
+        monkeypatch.setenv(f"NPC_{name}", str(value))
+    done = godot.run(project, "--script", "res://tests/script_player.gd", seconds=60)
+    assert done.returncode == 0, done.stdout
+    assert "SCRIPT ERROR" not in done.stdout
+    theirs = json.loads(told.read_text("utf-8"))
+    assert json.dumps(theirs, sort_keys=True) == json.dumps(python_told, sort_keys=True), done.stdout
 
 
 def test_every_asset_has_its_meta_and_every_meta_its_asset() -> None:
