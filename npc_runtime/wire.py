@@ -23,8 +23,7 @@ MAX_ID = 2**53 - 1
 MAX_NAME = 128
 """Characters of an Npc id, Session name or path component."""
 MAX_PLAIN_BYTES = 1 << 20
-"""Bytes of a message, or of one field, that may be anything; what is longer must be one text or binary field,
-because a megabyte of empty lists would unfold to sixty."""
+"""Bytes of a message or field that may be anything; a longer one must be text or binary: lists unfold to sixtyfold."""
 ENDED = ("ok", "done", "error")
 """Events that end a request; `mood`, `act` and `delta` come before `done`."""
 
@@ -384,17 +383,14 @@ def _build(cls: type[Struct], body: Mapping[str, Any]) -> Struct:
 
 
 def _check(name: str, value: object, hint: Any) -> object:
-    optional = type(None) in getattr(hint, "__args__", ())
-    if optional:
+    if type(None) in getattr(hint, "__args__", ()):
         if value is None:
             return None
-        rest = [kind for kind in hint.__args__ if kind is not type(None)]
-        hint = rest[0]
+        hint = next(kind for kind in hint.__args__ if kind is not type(None))
     wanted, types = _KINDS[hint]
     good = isinstance(value, types) and (bool in types or not isinstance(value, bool))
     if good and isinstance(value, list):
-        inner = hint.__args__[0]
-        good = all(type(item) is inner for item in value)
+        good = all(type(item) is hint.__args__[0] for item in value)
     if good and isinstance(value, dict):
         good = all(type(key) is str for key in value)
     if good and isinstance(value, float):

@@ -416,7 +416,7 @@ def test_a_defect_in_a_tick_leaves_nobody_waiting(daemon: Daemon, monkeypatch: p
     with Raw(daemon) as raw:
         raw.spawn()
         armed[0] = True
-        failed = raw.ask("say", npc="marta", text="hello", pace=1)
+        failed = raw.ask("say", npc="marta", text="hello", pace=20)
         assert failed["code"] == "internal"
         assert "out of order" in failed["text"]
         assert raw.ask("say", npc="marta", text="hello", stream=False)["finish"] == "end"
