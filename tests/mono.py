@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 UNITY = ROOT / "bindings" / "unity"
 PACKAGE = UNITY / "com.npcruntime.client"
-FETCH_S = 100
+FETCH_S = 150
 
 
 @lru_cache(maxsize=1)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SCRIPT = mono.ROOT / "bindings" / "vectors" / "script.json"
 RUNTIME = mono.PACKAGE / "Runtime"
 FORBIDDEN = r"Reflection\.Emit|\bdynamic\b|Activator\.|MakeGeneric|DynamicMethod|\bunsafe\b|Get(Method|Field)\("
+pytestmark = pytest.mark.timeout(240)  # the first test may have to fetch Mono
 ROW = re.compile(r"^\| `(\w+)` \| (`.*`) \|$", re.MULTILINE)
 
 
@@ -82,7 +83,7 @@ def test_components_pass_their_tests_in_a_player_loop(components: mono.Built) ->
     known = ["NpcRuntime.Client", "NpcRuntime", "NpcRuntime.Editor", "Tavern", "UnityEngine", "UnityEditor"]
     components.compile("NpcRuntime.Components.Tests.dll", sources, *(f"{name}.dll" for name in known), components.nunit)
     said = components.test("NpcRuntime.Components.Tests.dll", NPC_RUNTIME_COMMAND=" ".join(mono.daemon_command()))
-    assert re.search(r"Tests run: 2[7-9], Errors: 0, Failures: 0.*Ignored: 0", said, re.DOTALL), said
+    assert re.search(r"Tests run: (?:29|3[0-9]), Errors: 0, Failures: 0.*Ignored: 0", said, re.DOTALL), said
 
 
 def test_the_console_example_runs(built: mono.Built) -> None:
@@ -118,9 +119,9 @@ def _public(owner: str) -> set[str]:
     return set(re.findall(r"^        public [^=(]*?(\w+)(?: =>| = |;|\(|\n        \{| \{ get)", text, re.MULTILINE))
 
 
-def test_error_codes_are_the_daemons_and_four_of_its_own(probe: mono.Built) -> None:
+def test_error_codes_are_the_daemons_and_three_of_its_own(probe: mono.Built) -> None:
     codes = probe.probe("codes")
-    own = {"daemon_missing", "daemon_failed", "not_alive", "no_runtime"}
+    own = {"daemon_missing", "daemon_failed", "no_runtime"}
     assert set(codes) == set(errors.BY_CODE) | own
 
 

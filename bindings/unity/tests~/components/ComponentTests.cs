@@ -215,6 +215,33 @@ namespace NpcRuntime.Tests
         }
 
         [Test]
+        public void AReplyUnderWayFailsWhenTheHostStops()
+        {
+            NpcCharacter marta = Marta();
+            Task<Reply> reply = marta.SayAsync("Hello?");
+            Spawn();
+            Next();
+            AnswerBye();
+            _host.Stop();
+            Assert.That(((NpcException)reply.Exception!.InnerException!).Kind, Is.EqualTo(NpcErrorCode.ConnectionLost));
+            Assert.That(marta.IsSpeaking, Is.False);
+        }
+
+        [Test]
+        public void ADestroyedCharacterIsCutAndItsTaskCancelled()
+        {
+            NpcCharacter marta = Marta();
+            Set(marta, "forgetWhenDestroyed", true);
+            Task<Reply> reply = marta.SayAsync("Hello?");
+            Spawn();
+            Next();
+            UnityEngine.Object.Destroy(marta);
+            Assert.That(Next()["op"], Is.EqualTo("cancel"));
+            Assert.That(Next()["op"], Is.EqualTo("drop"));
+            Assert.That(reply.IsCanceled, Is.True);
+        }
+
+        [Test]
         public void WithoutAHostACharacterSaysSo()
         {
             _player.Quit();

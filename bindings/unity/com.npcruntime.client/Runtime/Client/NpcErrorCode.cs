@@ -101,9 +101,6 @@ namespace NpcRuntime
         /// <summary>Of this client: the program npc-runtime ended, or was silent, before it was ready.</summary>
         DaemonFailed,
 
-        /// <summary>Of this client: the character has not been spawned yet.</summary>
-        NotAlive,
-
         /// <summary>Of this client: the scene has no <c>NpcRuntimeHost</c>, or it has not connected.</summary>
         NoRuntime,
     }

@@ -232,7 +232,7 @@ namespace NpcRuntime
             {
                 await task;
             }
-            catch (Exception error) when (error is NpcException || error is OperationCanceledException)
+            catch (Exception error) when (error is NpcException || error is OperationCanceledException || error is ObjectDisposedException)
             {
                 // the events have told
             }
@@ -248,9 +248,11 @@ namespace NpcRuntime
 
         private void OnDestroy()
         {
-            foreach (Speech speech in _speeches)
+            while (_speeches.Count > 0)
             {
+                Speech speech = _speeches.Dequeue();
                 speech.Stream.Cancel();
+                speech.Told.TrySetCanceled();
             }
             NpcRuntimeHost? host = NpcRuntimeHost.Current;
             if (forgetWhenDestroyed && host != null && host.Client != null && host.Cast.Has(Id))

@@ -129,6 +129,7 @@ namespace NpcRuntime
             NpcClient? client = _client;
             _client = null;
             client?.Dispose();
+            TellAll(); // whoever waits for a Reply learns that there will be none
         }
 
         /// <summary>Waits until verbs can be sent.</summary>
@@ -192,6 +193,10 @@ namespace NpcRuntime
 
         private void OnEnable()
         {
+            if (Current == null)
+            {
+                Current = this; // a domain reload in play mode forgets statics and does not call Awake
+            }
             if (Current == this)
             {
                 Begin();
@@ -200,13 +205,7 @@ namespace NpcRuntime
 
         private void Update()
         {
-            for (int i = _speaking.Count - 1; i >= 0; i--)
-            {
-                if (!_speaking[i].Tell())
-                {
-                    _speaking.RemoveAt(i);
-                }
-            }
+            TellAll();
             if (_stale.Count > 0 && !_holding && Stage == HostStage.Ready)
             {
                 Hold();
@@ -222,6 +221,17 @@ namespace NpcRuntime
             if (Current == this)
             {
                 Current = null;
+            }
+        }
+
+        private void TellAll()
+        {
+            for (int i = _speaking.Count - 1; i >= 0 && i < _speaking.Count; i--)
+            {
+                if (!_speaking[i].Tell())
+                {
+                    _speaking.RemoveAt(i);
+                }
             }
         }
 
@@ -242,6 +252,10 @@ namespace NpcRuntime
                 {
                     _stale.Add(npc);
                 }
+            }
+            catch (ObjectDisposedException)
+            {
+                // stopped meanwhile
             }
             _holding = false;
         }
