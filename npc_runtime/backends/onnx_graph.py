@@ -21,7 +21,7 @@ import numpy as np
 
 from npc_runtime.backends.onnx_proto import BOOL, FLOAT, INT64, MICROSOFT, UINT8, Graph, model
 from npc_runtime.sampling import TOP_K
-from npc_runtime.weights import quantize, stored_bits
+from npc_runtime.weights import dense_shapes, quantize, stored_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ class _Builder:
 
     # -- weights
 
-    def external(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+    def external(self, name: str, shape: tuple[int, ...] = ()) -> str:
         """A stored tensor, mapped from the Bundle's own file."""
         entry = self.stored[name]
         element = UINT8 if entry.dtype == "U8" else FLOAT
@@ -91,10 +91,11 @@ class _Builder:
         g = self.graph
         if self.bits == 32:
             return g.node("MatMul", rows, self._dense(name, negated))
-        codes, scale, shape = self._codes(name, negated)
+        codes, scale = self._codes(name, self.bits, negated)
+        rows_of_weight, columns = dense_shapes(self.config, tied=False)[name]
         return g.node(
             "MatMulNBits", rows, codes, scale, domain=MICROSOFT,
-            K=shape[1], N=shape[0], bits=self.bits, block_size=self.bundle.block, accuracy_level=4,
+            K=columns, N=rows_of_weight, bits=self.bits, block_size=self.bundle.block, accuracy_level=4,
         )  # fmt: skip
 
     def _dense(self, name: str, negated: slice | None) -> str:
@@ -103,20 +104,21 @@ class _Builder:
             dense[negated] *= -1
         return self.constant(name, dense.T)
 
-    def _codes(self, name: str, negated: slice | None) -> tuple[str, str, tuple[int, int]]:
-        columns = self.config.d_inner if name.endswith(("x_proj", "out_proj")) else self.config.d_model
-        if stored_bits(name, self.bundle.bits) == self.bits:
-            rows = self.stored[name].shape[0]
-            codes = self.external(name)
+    def _codes(self, name: str, bits: int, negated: slice | None = None, flat: bool = False) -> tuple[str, str]:
+        """Codes (rows, blocks, bytes), or with `flat` (rows, bytes), and scales: the Bundle's own where bits agree."""
+        scale_name = f"{name}.scale"
+        if stored_bits(name, self.bundle.bits) == bits:
+            shape = self.stored[name].shape
+            codes = self.external(name, (shape[0], shape[1] * shape[2]) if flat else shape)
             if negated is None:
-                return codes, self.external(f"{name}.scale"), (rows, columns)
-            scale = self.bundle.tensor(f"{name}.scale").copy()
+                return codes, self.external(scale_name)
+            scale = self.bundle.tensor(scale_name).copy()
         else:
-            values, scale = quantize(self.bundle.dense(name), self.bits, self.bundle.block)
-            rows, codes = values.shape[0], self.graph.constant(name, values)
+            values, scale = quantize(self.bundle.dense(name), bits, self.bundle.block)
+            codes = self.graph.constant(name, values.reshape(len(values), -1) if flat else values)
         if negated is not None:
             scale[negated] *= -1
-        return codes, self.graph.constant(f"{name}.scale", scale), (rows, columns)
+        return codes, self.constant(scale_name, scale)
 
     def constant(self, name: str, value: NDArray[Any] | float) -> str:
         return self.graph.constant(name, np.asarray(value, np.float32))
@@ -130,15 +132,14 @@ class _Builder:
     def embed(self) -> str:
         """tokens [M] -> [M, D]; 8-bit rows are looked up where they lie, so that only those touched are resident."""
         g, c, block = self.graph, self.config, self.bundle.block
-        if self.bits == 32 or self.stored["embedding"].dtype != "U8":
+        if self.bits == 32:
             return g.node("Gather", self.constant("embedding", self.bundle.dense("embedding")), "tokens")
-        blocks = self.stored["embedding"].shape[1]
-        codes = self.external("embedding", (c.vocab_size, blocks * block))
+        codes, scale = self._codes("embedding", 8, flat=True)
         rows = g.node(
-            "GatherBlockQuantized", codes, "tokens", self.external("embedding.scale"), domain=MICROSOFT,
+            "GatherBlockQuantized", codes, "tokens", scale, domain=MICROSOFT,
             bits=8, block_size=block, gather_axis=0, quantize_axis=1,
         )  # fmt: skip
-        if blocks * block == c.d_model:
+        if c.d_model % block == 0:
             return rows
         return g.node("Slice", rows, self.ints(0), self.ints(c.d_model), self.ints(1))
 
