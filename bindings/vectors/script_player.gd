@@ -2,7 +2,9 @@ extends SceneTree
 ## Plays script.json through the Godot addon; the players in other languages must come to the same.
 ## Environment: NPC_ENDPOINT, NPC_KEY, NPC_SCRIPT (the file), NPC_TOLD (where to write).
 
-const OPTIONS: Array[String] = ["kind", "moods", "actions", "pace", "seed", "temperature", "max_tokens"]
+const OPTIONS: Array[String] = [
+	"kind", "moods", "actions", "pace", "seed", "temperature", "max_tokens"
+]
 const REPLY: Array[String] = ["npc", "mood", "action", "text", "finish", "turn", "seed"]
 const INFO: Array[String] = ["npc", "turns", "tokens", "rewind", "seed"]
 const WHOLE: Array[String] = ["seed", "max_tokens", "turns", "cut"]
@@ -39,34 +41,38 @@ func _play() -> void:
 
 func _step(step: Dictionary) -> Dictionary:
 	var op: String = step["op"]
+	var asked: NpcRequest
+	var told := {}
 	match op:
-		"spawn":
-			var asked := await _ask(op, step, ["npc", "persona", "seed"])
-			var opening: Variant = asked.body.get("opening")
-			var line: Variant = opening["text"] if opening != null else null
-			return _told(asked, {"opening": line, "seed": asked.body.get("seed")})
 		"say", "stream":
 			return await _say(step)
+		"spawn":
+			asked = await _ask(op, step, ["npc", "persona", "seed"])
+			var opening: Variant = asked.body.get("opening")
+			told["opening"] = opening["text"] if opening != null else null
+			told["seed"] = asked.body.get("seed")
 		"observe":
-			var asked := await _ask(op, step, ["npcs", "text"])
-			var tokens: Dictionary = asked.body.get("tokens", {})
-			return _told(asked, {"npcs": asked.body.get("npcs"), "read": tokens.get("read")})
+			asked = await _ask(op, step, ["npcs", "text"])
+			told["npcs"] = asked.body.get("npcs")
+			told["read"] = asked.body.get("tokens", {}).get("read")
 		"choose":
-			var asked := await _ask(op, step, ["npc", "lines", "text"])
-			return _told(asked, _some(asked.body, ["index", "scores"]))
+			asked = await _ask(op, step, ["npc", "lines", "text"])
+			told = _some(asked.body, ["index", "scores"])
 		"snapshot":
-			var asked := await _ask(op, step, ["npc"])
-			return _told(asked, {"sha256": _hash(asked.body.get("data")), "npc": step["npc"]})
+			asked = await _ask(op, step, ["npc"])
+			told = {"sha256": _hash(asked.body.get("data")), "npc": step["npc"]}
 		"return":
 			var state := await _ask("snapshot", step, ["npc"])
 			var back := {"npc": step["to"], "data": state.body.get("data")}
-			var asked := await _host.request("restore", back).done()
-			return _told(asked, _some(asked.body, INFO))
+			asked = await _host.request("restore", back).done()
+			told = _some(asked.body, INFO)
 		"drop":
-			return _told(await _ask(op, step, ["npc"]), {"npc": step["npc"], "dropped": true})
+			asked = await _ask(op, step, ["npc"])
+			told = {"npc": step["npc"], "dropped": true}
 		_:
-			var asked := await _ask(op, step, ["npc", "to", "turns"])
-			return _told(asked, _some(asked.body, INFO))
+			asked = await _ask(op, step, ["npc", "to", "turns"])
+			told = _some(asked.body, INFO)
+	return told if asked.error == null else {"error": asked.error.code}
 
 
 func _ask(op: String, step: Dictionary, names: Array) -> NpcRequest:
@@ -96,10 +102,6 @@ func _on_piece(ev: String, body: Dictionary, npc: String, heard: Dictionary) -> 
 	if String(heard["text"]).length() >= heard["cut"]:
 		_host.request("cancel", {"npc": npc, "heard": heard["cut"]})
 		heard["cut"] = 1 << 30
-
-
-func _told(asked: NpcRequest, told: Dictionary) -> Dictionary:
-	return told if asked.error == null else {"error": asked.error.code}
 
 
 func _some(body: Dictionary, names: Array) -> Dictionary:

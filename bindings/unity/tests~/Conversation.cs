@@ -13,7 +13,7 @@ namespace NpcRuntime.Probe
     internal static class Conversation
     {
         private static readonly SayOptions Fast = new SayOptions { Pace = 0, MaxTokens = 24 };
-        private static readonly SayOptions Slow = new SayOptions { Pace = 15, MaxTokens = 96, Temperature = 1.5 };
+        private static readonly SayOptions Slow = new SayOptions { Pace = 15, MaxTokens = 96, Temperature = 5 };
 
         internal static async Task<object> Run(IReadOnlyList<string> command)
         {
