@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import select
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from npc_runtime import errors
+from npc_runtime import __version__, errors, wire
 from npc_runtime.persona import list_personas, load_persona, persona_from, to_mapping
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,3 +244,119 @@ def test_tavern_played_by_a_scripted_player(godot: Godot) -> None:
     assert re.search(r"scripted player: \d\d checks, 0 failed", done.stdout), done.stdout
     pictures = sorted(path.name for path in godot.out.glob("tavern_*.png"))
     assert not screen or len(pictures) == 5, pictures
+
+
+ENABLE = """@tool
+extends EditorPlugin
+
+
+func _enter_tree() -> void:
+	_enable.call_deferred()
+
+
+func _enable() -> void:
+	for i: int in 30:
+		await get_tree().process_frame
+	EditorInterface.set_plugin_enabled("npc_runtime", true)
+	ProjectSettings.save()
+	get_tree().quit()
+"""
+"""What the hand of a reader does in the dialog of step 2."""
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of a language, in order."""
+    page = (PROJECT / "README.md").read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def test_tutorial_step_by_step_in_an_empty_project(godot: Godot) -> None:
+    """Then the same exported: a pack with the persona's file in it, run without the project."""
+    forge = godot.folder / "forge"
+    (forge / "addons" / "enable").mkdir(parents=True)
+    (forge / "addons" / "enable" / "plugin.cfg").write_text('[plugin]\nname="enable"\nscript="plugin.gd"\n', "utf-8")
+    (forge / "addons" / "enable" / "plugin.gd").write_text(ENABLE, "utf-8")
+    settings = 'config_version=5\n[application]\nconfig/name="Forge"\nrun/main_scene="res://tutorial_check.tscn"\n'
+    enabled = '[editor_plugins]\nenabled=PackedStringArray("res://addons/enable/plugin.cfg")\n'
+    (forge / "project.godot").write_text(settings + enabled, "utf-8")
+    shutil.copytree(ADDON, forge / "addons" / "npc_runtime")
+    godot.run(forge, "--editor", seconds=60)  # step 2
+    saved = (forge / "project.godot").read_text("utf-8")
+    assert re.search(r"\[autoload\]\s+NpcRuntime=", saved), saved
+    hand = '"res://addons/enable/plugin.cfg"'
+    assert f'enabled=PackedStringArray({hand}, "res://addons/npc_runtime/plugin.cfg")' in saved, saved
+    shutil.rmtree(forge / "addons" / "enable")
+    (forge / "project.godot").write_text(saved.replace(f"{hand}, ", ""), "utf-8")
+    (toml,), (scene,), (_, script, more) = blocks("toml"), blocks("tscn"), blocks("gdscript")
+    (forge / "marta.toml").write_text(toml, "utf-8")  # steps 3 to 5, and 7
+    (forge / "forge.tscn").write_text(scene, "utf-8")
+    (forge / "forge.gd").write_text(f"{script}\n\n{more}", "utf-8")
+    shutil.copy(PROJECT / "tests" / "tutorial_check.gd", forge)
+    check = (
+        (TAVERN / "tests" / "played.tscn")
+        .read_text("utf-8")
+        .replace("res://tests/played.gd", "res://tutorial_check.gd")
+    )
+    check = check.replace("res://tavern.tscn", "res://forge.tscn").replace('name="Tavern"', 'name="Forge"')
+    (forge / "tutorial_check.tscn").write_text(check, "utf-8")
+    log = godot.run(forge, "--import").stdout
+    assert "SCRIPT ERROR" not in log, log
+    assert_played(godot.run(forge))
+    preset = '[preset.0]\nname="pack"\nplatform="Linux"\nexport_filter="all_resources"\ninclude_filter="*.toml"\n'
+    (forge / "export_presets.cfg").write_text(preset + "[preset.0.options]\n", "utf-8")
+    away = godot.folder / "away"
+    away.mkdir()
+    done = godot.run(forge, "--export-pack", "pack", str(away / "forge.pck"))
+    assert (away / "forge.pck").exists(), done.stdout
+    assert_played(godot.run(away, "--main-pack", str(away / "forge.pck")))
+
+
+def assert_played(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout
+    assert "SCRIPT ERROR" not in done.stdout, done.stdout
+    assert re.search(r"tutorial: streamed \d+ letters, same true, cleared true", done.stdout), done.stdout
+
+
+def test_api_page_is_what_the_code_says() -> None:
+    made = runpy.run_path(str(PROJECT / "tools" / "make_api.py"))["page"]()
+    assert (PROJECT / "API.md").read_text("utf-8") == made
+    members = [line for line in made.splitlines() if line.startswith("- `")]
+    assert len(members) > 80
+
+
+def test_comments_show_in_the_editors_help(godot: Godot, project: Path) -> None:
+    """Godot's own reader of `##` comments finds one on every class, and on what characters can do."""
+    folder = godot.folder / "help"
+    folder.mkdir()
+    godot.run(project, "--doctool", str(folder), "--gdscript-docs", "res://addons/npc_runtime")
+    pages = {path.stem: path.read_text("utf-8") for path in folder.rglob("Npc*.xml")}
+    assert len(pages) >= 18, sorted(pages)
+    bare = [name for name, page in pages.items() if re.search(r"<brief_description>\s*</brief_description>", page)]
+    assert bare == []
+    methods = re.findall(
+        r'<method name="([a-z]\w*)".*?<description>\s*(.*?)\s*</description>', pages["NpcCharacter"], re.S
+    )
+    assert {name for name, text in methods if not text} == set()
+    assert {"say", "choose", "cancel", "fork"} <= {name for name, _ in methods}
+
+
+def test_versions_of_the_readme_are_those_of_the_code() -> None:
+    page = (PROJECT / "README.md").read_text("utf-8")
+    addon = re.search(r'version="([\d.]+)"', (ADDON / "plugin.cfg").read_text("utf-8"))
+    protocol = re.search(r"const PROTOCOL := (\d+)", (ADDON / "wire" / "npc_connection.gd").read_text("utf-8"))
+    assert addon is not None
+    assert protocol is not None
+    assert int(protocol[1]) == wire.PROTOCOL
+    runtime = __version__.rpartition(".")[0]
+    assert f"| {addon[1]} | {runtime} | {protocol[1]} | 4.6" in page
+
+
+def test_readme_lists_every_setting_with_its_default() -> None:
+    page = (PROJECT / "README.md").read_text("utf-8")
+    code = (ADDON / "npc_settings.gd").read_text("utf-8")
+    settings = re.findall(r'"npc_runtime/([\w/]+)": ([^,]+),', code)
+    assert len(settings) == 10
+    for name, default in settings:
+        shown = "empty" if default in ("[]", '""') else default.removesuffix(".0")
+        row = next(line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line)
+        assert f"| {shown} |" in row, row

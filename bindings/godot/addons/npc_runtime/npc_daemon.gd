@@ -21,15 +21,20 @@ var _looked := 0
 var _ended := false
 
 
-## Where to look for npc-runtime, in order: the setting, the environment variable
+## Where to look for npc-runtime, in order: the setting (a path like [code]python/bin/python3[/code]
+## is looked for beside the game), the environment variable
 ## NPC_RUNTIME_COMMAND (a path, or a JSON array of a path and its arguments), a folder `npc-runtime`
 ## beside the game, the project's `.venv`, and the PATH.
 static func find_command() -> PackedStringArray:
 	var told: Variant = ProjectSettings.get_setting(
 		"npc_runtime/daemon/command", PackedStringArray()
 	)
-	if not PackedStringArray(told).is_empty():
-		return told
+	var set_up := PackedStringArray(told)
+	if not set_up.is_empty():
+		var program := set_up[0]
+		if program.contains("/") and program.is_relative_path():
+			set_up[0] = OS.get_executable_path().get_base_dir().path_join(program)
+		return set_up
 	var variable := OS.get_environment("NPC_RUNTIME_COMMAND")
 	if variable != "":
 		var parsed: Variant = _parsed(variable) if variable.begins_with("[") else null

@@ -57,7 +57,8 @@ var endpoint: String = NpcSettings.read("daemon/endpoint")
 var key: String = NpcSettings.read("daemon/key")
 ## Whether it is the dock's own. The autoload, which the editor creates too, sleeps there.
 var is_for_editor := false
-## Whether each State is fetched after every turn, so that a crash of the daemon loses nothing.
+## Whether each mind is fetched after every turn, so that a crash of the daemon loses at most the
+## turn that was under way.
 var hold_states: bool = NpcSettings.read("hold_states")
 
 ## What the daemon told of itself; empty before the first connection.

@@ -10,6 +10,8 @@ extends RefCounted
 ## Deepest nesting that is read or written.
 const MAX_DEPTH := 16
 
+static var _shared: NpcMsgpack
+
 ## Why [method read] gave nothing; empty when it succeeded.
 var fault := ""
 var _data: PackedByteArray
@@ -29,9 +31,14 @@ static func pack(value: Variant) -> PackedByteArray:
 
 ## The map in [param data], or an empty one when it is not exactly one map with text keys.
 static func unpack_map(data: PackedByteArray) -> Dictionary:
-	var reader := NpcMsgpack.new(data)
-	var value: Variant = reader.read()
-	if reader.fault == "" and reader._at == data.size() and value is Dictionary:
+	if _shared == null:  # making an object costs more than reading a short message
+		_shared = NpcMsgpack.new()
+	_shared.fault = ""
+	_shared._data = data
+	_shared._at = 0
+	var value: Variant = _shared.read()
+	_shared._data = PackedByteArray()
+	if _shared.fault == "" and _shared._at == data.size() and value is Dictionary:
 		return value
 	return {}
 
@@ -158,6 +165,8 @@ func _read(depth: int) -> Variant:  # gdlint: disable=max-returns
 		return _array(tag & 0x0F, depth)
 	if tag >= 0xE0:
 		return tag - 0x100
+	if tag >= 0xCC and tag <= 0xCF:  # before `match`, which is slow
+		return _positive(1 << (tag - 0xCC))
 	return _read_long(tag, depth)
 
 
@@ -173,8 +182,6 @@ func _read_long(tag: int, depth: int) -> Variant:  # gdlint: disable=max-returns
 			return _bytes(_uint(1 << (tag - 0xC4)))
 		0xCA, 0xCB:
 			return _float(4 if tag == 0xCA else 8)
-		0xCC, 0xCD, 0xCE, 0xCF:
-			return _positive(1 << (tag - 0xCC))
 		0xD0, 0xD1, 0xD2, 0xD3:
 			return _int(1 << (tag - 0xD0))
 		0xD9, 0xDA, 0xDB:
