@@ -108,8 +108,9 @@ def _fresh(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArr
 
 def machine(llama_python: str | None) -> dict[str, Any]:
     """What the figures were measured on."""
-    import onnxruntime
+    from npc_runtime.backends.onnx import load_library
 
+    onnxruntime = load_library()
     versions = f"Python {platform.python_version()}, numpy {np.__version__}, onnxruntime {onnxruntime.__version__}"
     if llama_python:
         code = "import llama_cpp; print(llama_cpp.__version__)"

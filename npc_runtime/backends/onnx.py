@@ -6,6 +6,7 @@ advanced in place in a working set, and its Slot is written only when that succe
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,24 @@ CHUNK = 128
 """Tokens of one prefill call: more gain nothing and need more memory."""
 
 
-def open_session(bundle: Bundle, bits: int, threads: int) -> Any:
-    """An onnxruntime session; the matrices stay in the Bundle's own file. Raises BackendError."""
+def load_library() -> Any:
+    """The package onnxruntime, with its telemetry off. Raises BackendUnavailable.
+
+    From 1.29 on, its official builds write an identifier to the player's disk and report to their maker unless
+    this variable is set before the first import; on Windows the call that follows is what counts.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime
     except ImportError as error:
         raise BackendUnavailable(f"onnxruntime cannot be loaded: {error}", "pip install onnxruntime") from error
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def open_session(bundle: Bundle, bits: int, threads: int) -> Any:
+    """An onnxruntime session; the matrices stay in the Bundle's own file. Raises BackendError."""
+    onnxruntime = load_library()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
