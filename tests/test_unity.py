@@ -83,7 +83,7 @@ def test_components_pass_their_tests_in_a_player_loop(components: mono.Built) ->
     known = ["NpcRuntime.Client", "NpcRuntime", "NpcRuntime.Editor", "Tavern", "UnityEngine", "UnityEditor"]
     components.compile("NpcRuntime.Components.Tests.dll", sources, *(f"{name}.dll" for name in known), components.nunit)
     said = components.test("NpcRuntime.Components.Tests.dll", NPC_RUNTIME_COMMAND=" ".join(mono.daemon_command()))
-    assert re.search(r"Tests run: (?:29|3[0-9]), Errors: 0, Failures: 0.*Ignored: 0", said, re.DOTALL), said
+    assert re.search(r"Tests run: 3[0-9], Errors: 0, Failures: 0.*Ignored: 0", said, re.DOTALL), said
 
 
 def test_the_console_example_runs(built: mono.Built) -> None:

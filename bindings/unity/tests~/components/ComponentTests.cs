@@ -261,6 +261,15 @@ namespace NpcRuntime.Tests
         }
 
         [Test]
+        public void ARelativeCommandIsLookedForInStreamingAssets()
+        {
+            _player.Quit();
+            NpcRuntimeHost host = Host(one => Set(one, "command", new[] { "daemon/npc-runtime" }));
+            _player.Until(() => host.Stage == NpcRuntimeHost.HostStage.Failed);
+            Assert.That(host.Trouble!.Message, Contains.Substring("/StreamingAssets/daemon/npc-runtime"));
+        }
+
+        [Test]
         public void AnIdleFrameAllocatesNothing()
         {
             NpcCharacter marta = Marta();

@@ -1,5 +1,8 @@
 #nullable enable
 using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
 using System.Net;
 using System.Net.Sockets;
 using System.Threading;
@@ -93,6 +96,38 @@ namespace NpcRuntime.Tests
             var options = new DaemonOptions { Command = new[] { "no-such-program-anywhere" } };
             NpcException error = NpcClient.StartAsync(options).Failure();
             Assert.That((error.Kind, error.Message.Contains("no-such-program-anywhere")), Is.EqualTo((NpcErrorCode.DaemonMissing, true)));
+        }
+
+        [Test]
+        public void ArgumentsReachTheProgramAsTheyAre()
+        {
+            if (!File.Exists("/bin/sh"))
+            {
+                Assert.Ignore("needs a shell to say what it was given");
+            }
+            string[] given = { "a b", "O'Brien", "$HOME", "back\\slash", "q\"uote", "", "\\\\" };
+            var command = new List<string> { "/bin/sh", "-c", "printf '%s|' \"$@\" >&2", "sh" };
+            command.AddRange(given);
+            NpcException error = NpcDaemon.StartAsync(new DaemonOptions { Command = command }).Failure();
+            Assert.That(error.Kind, Is.EqualTo(NpcErrorCode.DaemonFailed));
+            Assert.That(error.Message, Contains.Substring(string.Join("|", given) + "|serve|--parent|"));
+        }
+
+        [Test]
+        public void AProgramThatSaysNothingIsGivenUpAndEnded()
+        {
+            if (!File.Exists("/bin/sh"))
+            {
+                Assert.Ignore("needs a shell");
+            }
+            var options = new DaemonOptions
+            {
+                Command = new[] { "/bin/sh", "-c", "echo $$ >&2; exec sleep 60" }, Timeout = TimeSpan.FromMilliseconds(300),
+            };
+            NpcException error = NpcDaemon.StartAsync(options).Failure();
+            Assert.That(error.Message, Contains.Substring("was not ready within"));
+            int pid = int.Parse(error.Message.Substring(error.Message.IndexOf('\n') + 1));
+            Assert.That(() => Process.GetProcessById(pid), Throws.ArgumentException);
         }
 
         private static NpcException Refusal(string endpoint, string key) => NpcClient.ConnectAsync(endpoint, key).Failure();
