@@ -298,6 +298,8 @@ def serve(
     from npc_runtime.stage import open_stage
 
     config = config or Config()
+    if not 0 <= port <= 65535:  # ZeroMQ would take it modulo 65536 and listen where nobody looks
+        raise errors.ConfigError(f"`port` must be from 0 to 65535, got {port}")
     auth = choose_auth(host, key, curve_secret, curve_clients)
     if not is_loopback(host) and not config.save_dir:
         raise errors.ConfigError(f"`save_dir` must be set when {host} lets other machines name the files of saves")

@@ -474,3 +474,9 @@ def test_an_address_for_others_demands_curve_and_a_folder_for_saves(tmp_path: Pa
 def test_a_port_in_use_is_a_clear_error(daemon: Daemon) -> None:
     with pytest.raises(ConfigError, match="cannot listen on"):
         Server(daemon.stage, daemon.auth, port=int(daemon.endpoint.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 80_000_000])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(ConfigError, match=f"`port` must be from 0 to 65535, got {port}"):
+        serve(port=port)
