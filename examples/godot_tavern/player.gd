@@ -17,7 +17,8 @@ func _process(delta: float) -> void:
 	)
 	_walking = way != Vector2.ZERO
 	_clock += delta
-	position = (position + way * SPEED * delta).clamp(FLOOR.position, FLOOR.end)
+	var step := SPEED * minf(delta, 0.05)  # a slow frame must not carry anybody through the room
+	position = (position + way * step).clamp(FLOOR.position, FLOOR.end)
 	queue_redraw()
 
 

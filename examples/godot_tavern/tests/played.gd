@@ -8,7 +8,7 @@ var _checks := 0
 
 
 func _ready() -> void:
-	Engine.max_fps = 30  # a software renderer would draw as much as the processor can
+	Engine.max_fps = 20  # a software renderer would draw as much as the processor can
 	_play()
 
 
