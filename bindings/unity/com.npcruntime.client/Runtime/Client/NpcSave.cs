@@ -10,14 +10,16 @@ namespace NpcRuntime
     public static class NpcSave
     {
         private const int Format = 1;
+        private const int Attempts = 100;
+        private const int PauseMs = 30;
         private const string FormatField = "npc_save";
         private const string NpcsField = "npcs";
 
-        /// <summary>Takes a snapshot of each Npc.</summary>
+        /// <summary>Takes a snapshot of each Npc, waiting up to three seconds for one that is speaking.</summary>
         /// <param name="client">The daemon they live in.</param>
         /// <param name="npcs">Their ids; null: all of the Session.</param>
         /// <param name="cancellation">Gives up.</param>
-        /// <exception cref="NpcException">NpcBusy: an Npc is speaking; and others.</exception>
+        /// <exception cref="NpcException">NpcBusy: an Npc speaks on and on; and others.</exception>
         public static async Task<byte[]> CaptureAsync(
             NpcClient client, IReadOnlyList<string>? npcs = null, CancellationToken cancellation = default)
         {
@@ -33,9 +35,24 @@ namespace NpcRuntime
             var snapshots = new Dictionary<string, object?>();
             foreach (string npc in npcs)
             {
-                snapshots[npc] = await client.SnapshotAsync(npc, cancellation).ConfigureAwait(false);
+                snapshots[npc] = await AtRest(client, npc, cancellation).ConfigureAwait(false);
             }
             return MsgPackWriter.Pack(new Dictionary<string, object?> { [FormatField] = Format, [NpcsField] = snapshots });
+        }
+
+        private static async Task<byte[]> AtRest(NpcClient client, string npc, CancellationToken cancellation)
+        {
+            for (int left = Attempts; ; left--)
+            {
+                try
+                {
+                    return await client.SnapshotAsync(npc, cancellation).ConfigureAwait(false);
+                }
+                catch (NpcException error) when (error.Kind == NpcErrorCode.NpcBusy && left > 1)
+                {
+                    await Task.Delay(PauseMs, cancellation).ConfigureAwait(false);
+                }
+            }
         }
 
         /// <summary>Brings all Npcs of a save back, in the place of those that live under their ids.</summary>

@@ -137,7 +137,7 @@ namespace NpcRuntime
         public Task<NpcClient> ReadyAsync() => _ready.Task;
 
         /// <summary>The minds of all characters as bytes, for the game's own save.</summary>
-        /// <exception cref="NpcException">NpcBusy: somebody is speaking; and others.</exception>
+        /// <exception cref="NpcException">NpcBusy: somebody speaks for more than three seconds; and others.</exception>
         public async Task<byte[]> SaveAsync(CancellationToken cancellation = default) =>
             await NpcSave.CaptureAsync(await ReadyAsync(), Cast.Ids, cancellation);
 

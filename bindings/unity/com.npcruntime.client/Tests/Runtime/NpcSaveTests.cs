@@ -36,6 +36,22 @@ namespace NpcRuntime.Tests
         }
 
         [Test]
+        public void OneThatIsSpeakingIsWaitedFor()
+        {
+            using var daemon = new FakeDaemon();
+            using NpcClient client = NpcClient.ConnectAsync(daemon.Endpoint, FakeDaemon.Key).Get();
+            Task<byte[]> capture = NpcSave.CaptureAsync(client, new[] { "marta" });
+            daemon.Answer(daemon.Next(), "error", ("code", "npc_busy"), ("text", "speaking"), ("retry", true));
+            daemon.Answer(daemon.Next(), "ok", ("data", new byte[] { 5 }));
+            Assert.That(NpcSave.Read(capture.Get())["marta"], Is.EqualTo(new byte[] { 5 }));
+            Task<byte[]> gone = NpcSave.CaptureAsync(client, new[] { "tom" });
+            daemon.Answer(daemon.Next(), "error", ("code", "unknown_npc"), ("text", "nobody"), ("retry", false));
+            Assert.That(gone.Failure().Kind, Is.EqualTo(NpcErrorCode.UnknownNpc));
+            daemon.HangUp();
+            client.WhenLost.End();
+        }
+
+        [Test]
         public void EveryTruncationIsRefused()
         {
             byte[] save = MsgPackWriter.Pack(new Dictionary<string, object?>
