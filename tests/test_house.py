@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,13 @@ def imports(path: Path, *, types: bool) -> set[str]:
     return found
 
 
+@cache
 def bare() -> set[str]:
     """Packages whose own file holds at most a docstring: folders, not modules."""
     return {module for module, path in FILES.items() if len(ast.parse(path.read_text("utf-8")).body) <= 1} - {""}
 
 
+@cache
 def ours(path: Path) -> set[str]:
     """Our own modules that a file imports at run time."""
     names = {
