@@ -471,7 +471,7 @@ def test_an_address_for_others_demands_curve_and_a_folder_for_saves(tmp_path: Pa
         serve(host="0.0.0.0", curve_secret=secret, curve_clients=folder)
 
 
-def test_a_port_in_use_is_a_clear_error(daemon: Daemon) -> None:
+def test_a_port_that_cannot_be_had_is_a_clear_error(daemon: Daemon) -> None:
     with pytest.raises(ConfigError, match="cannot listen on"):
         Server(daemon.stage, daemon.auth, port=int(daemon.endpoint.rpartition(":")[2]))
 
@@ -480,3 +480,6 @@ def test_a_port_in_use_is_a_clear_error(daemon: Daemon) -> None:
 def test_a_port_that_is_none_is_refused(port: int) -> None:
     with pytest.raises(ConfigError, match=f"`port` must be from 0 to 65535, got {port}"):
         serve(port=port)
+    for port in (-1, 65536, 99999):
+        with pytest.raises(ConfigError, match="`port` must be from 0"):
+            Server(daemon.stage, daemon.auth, port=port)
