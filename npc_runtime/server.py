@@ -89,8 +89,6 @@ class Server:
         if heartbeat:
             router.heartbeat_ivl, router.heartbeat_timeout = heartbeat, max(3 * heartbeat, SLOWEST_PONG_MS)
         self.auth.apply(router)
-        if not 0 <= port <= 65535:  # libzmq would take it modulo 65536
-            raise errors.ConfigError(f"`port` must be from 0 (a free one) to 65535, got {port}")
         if ":" in host:
             router.ipv6 = True
             host = f"[{host}]"
