@@ -27,7 +27,7 @@ def choose(name: str, bundle: Bundle, config: Config) -> tuple[Backend, str]:
         raise BackendUnavailable("the cuda backend is not built yet", "Use `onnx`, the CPU backend")
     if name == "reference":
         return _reference(bundle, slots, config), "asked for; plain NumPy in fp32, slow"
-    why = "asked for" if name == "onnx" else "the CPU backend, as there is no other yet"
+    why = "asked for" if name == "onnx" else "the CPU (this version has no GPU backend)"
     return _onnx(bundle, slots, config, why)
 
 
