@@ -347,7 +347,7 @@ def test_choose_names_backend_and_reason(folder: Path) -> None:
     config = Config(state_budget_mb=1, max_batch=2)
     backend, reason = choose("auto", bundle, config)
     slots = 1024 * 1024 // bundle.spec.nbytes
-    assert reason == f"the CPU backend, as there is no other yet; 4-bit weights, 1 thread, {slots} Slots"
+    assert reason == f"the CPU (this version has no GPU backend); 4-bit weights, 1 thread, {slots} Slots"
     assert (backend.name, backend.slots, backend.max_batch) == ("onnx", slots, 2)
     assert choose("onnx", bundle, Config(bits=8, threads=2))[1].startswith("asked for; 8-bit weights (stored at 4), 2")
     assert choose("reference", bundle, config)[0].name == "reference"
