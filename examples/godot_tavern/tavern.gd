@@ -85,6 +85,8 @@ func load_slot(slot: int) -> bool:
 	if error != null:
 		hud.tell(error.sentence)
 		return false
+	for person: Person in people:
+		person.bubble.hide()
 	crowns = saved["crowns"]
 	player.position = saved["player"]
 	hud.count(crowns)

@@ -24,6 +24,9 @@ const AUTOLOAD := "NpcRuntime"
 ## Deaths of the daemon within a minute after which it is not started again.
 const MAX_DEATHS := 5
 const MAX_WAITING := 1024
+## Frames in a row that may leave something unread before more time is taken: with very many
+## characters speaking, text that comes late is worse than a frame that costs more.
+const PATIENT_FRAMES := 60
 const _BACKOFF_FIRST_MS := 100
 const _BACKOFF_MOST_MS := 5000
 const _STOP_GRACE_MS := 500
@@ -85,6 +88,7 @@ var _retry_at := 0
 var _backoff_ms := _BACKOFF_FIRST_MS
 var _deaths: Array[int] = []
 var _was_ready := false
+var _frames_behind := 0
 var _leaving := false
 
 
@@ -180,7 +184,9 @@ func request_at_rest(op: String, fields: Dictionary, wait_ms := 3000) -> NpcRequ
 func _step() -> void:
 	_watch_daemon()
 	if _connection != null:
-		_connection.poll(_budget_usec)
+		_connection.poll(_budget_usec << mini(_frames_behind / PATIENT_FRAMES, 3))
+	var is_behind := _connection != null and _connection.is_behind
+	_frames_behind = _frames_behind + 1 if is_behind else 0
 	if stage == Stage.WAITING and Time.get_ticks_msec() >= _retry_at:
 		_begin()
 	elif stage == Stage.READY and hold_states and not _holding:
@@ -250,6 +256,9 @@ func _send(asked: NpcRequest) -> void:
 func _on_received(id: int, ev: String, body: Dictionary) -> void:
 	var asked: NpcRequest = _open.get(id)
 	if asked == null:
+		return
+	if ev == "delta":
+		asked.piece.emit(ev, body)
 		return
 	if ev == "ok" or ev == "done" or ev == "error":
 		_open.erase(id)

@@ -22,6 +22,8 @@ const _CHUNK := 65536
 const _HELLO_ID := 0x1FFFFFFFFFFFFF
 
 var stage := Stage.CONNECTING
+## Whether the last [method poll] left something unread for want of time.
+var is_behind := false
 ## The daemon's answer to `hello`.
 var card := {}
 var _socket := StreamPeerTCP.new()
@@ -29,6 +31,7 @@ var _zmtp: NpcZmtp
 var _session: String
 var _queue: Array[PackedByteArray] = []
 var _sent := 0
+var _is_drained := false
 var _began := Time.get_ticks_msec()
 var _heard := _began
 var _asked := _began
@@ -99,6 +102,8 @@ func close() -> void:
 
 
 func _receive(until: int) -> void:
+	_is_drained = false
+	is_behind = false
 	while stage != Stage.LOST:
 		var message := _zmtp.next_message()
 		if _zmtp.fault != null:
@@ -108,6 +113,7 @@ func _receive(until: int) -> void:
 		elif not _read_more():
 			break
 		if Time.get_ticks_usec() >= until:
+			is_behind = true
 			break
 	if stage == Stage.CONNECTING and _zmtp.stage == NpcZmtp.Stage.OPEN:
 		_greet()
@@ -116,7 +122,8 @@ func _receive(until: int) -> void:
 func _read_more() -> bool:
 	if _socket.get_status() != StreamPeerTCP.STATUS_CONNECTED:
 		return false
-	var count := mini(_socket.get_available_bytes(), _CHUNK)
+	var count := 0 if _is_drained else mini(_socket.get_available_bytes(), _CHUNK)
+	_is_drained = count < _CHUNK  # nothing more to ask for before the next frame
 	if count <= 0:
 		return false
 	var got := _socket.get_partial_data(count)
