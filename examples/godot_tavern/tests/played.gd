@@ -39,7 +39,8 @@ func _speak_to(osk: Person) -> void:
 	var moods: Array[String] = []
 	osk.npc.mood_changed.connect(func(mood: String) -> void: moods.append(mood))
 	await _type("Guess what: there is silver under the third willow.")
-	_check(await _until(func() -> bool: return osk.bubble.shown().length() > 12), "Osk speaks")
+	var streams := func() -> bool: return osk.bubble.is_growing and osk.bubble.shown() != ""
+	_check(await _until(streams), "Osk speaks")
 	await _picture("tavern_2_streaming")
 	_check(await _until(func() -> bool: return not osk.npc.is_speaking), "Osk has spoken")
 	tavern.hud.shop.hide()
