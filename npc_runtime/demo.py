@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 SMITH, KEEPER = "marta", "bram"
 NAME = "Corvin"
 TOLD = f"Good evening. My name is {NAME}."
-SMALL_TALK = "What would a good knife cost me?"
+SMALL_TALK = "Does the miller still owe you money?"
 SEEN = "A goat runs through the room with a curtain in its mouth."
-ABOUT_IT = "What was that just now?"
+ABOUT_IT = "What did you just see?"
 ASKED = "Do you remember my name?"
 NEXT = "Good. Keep the fire going, I will be back."
 ASKED_AGAIN = "So, what is my name?"
-_SEED = 20
+_SEED = 12
 _TEMPERATURE = 0.3
 """Cooler than talk is by default: a demonstration should not hang on one lucky draw."""
 

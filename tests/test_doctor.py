@@ -272,7 +272,7 @@ def test_the_page_names_promise_figure_and_the_bound_that_was_missed(bundle, cap
     assert f"tiny 1, {bundle.config.parameters:,} parameters, 32-bit weights; reference: a test" in shown
     assert "2. Constant cost" in shown
     assert "FAIL The backend computes what the definition does" in shown
-    assert "allowed: at most 0.0001 of the spread" in shown
+    assert "allowed: at most 2e-05 of the spread" in shown
     assert "1 of 2 checks hold" in shown
     assert report["passed"] is False
 

@@ -28,7 +28,7 @@ FORM_BOUNDS = {32: 1e-4, 16: 1e-4, 8: 0.02, 4: 0.02}
 
 With 4 and 8 bits activations are rounded to 8 bits too, and a sum taken in another order may round the other way.
 """
-REFERENCE_BOUNDS = {32: 1e-4, 16: 1e-4, 8: 0.1, 4: 0.1}
+REFERENCE_BOUNDS = {32: 2e-5, 16: 2e-5, 8: 0.05, 4: 0.05}
 """By weight bits: the largest RMS difference of log-probabilities from the fp64 definition, as a share of their spread.
 
 With 4 and 8 bits the backend multiplies activations rounded to 8 bits; the definition rounds nothing.

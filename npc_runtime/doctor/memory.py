@@ -34,7 +34,7 @@ COUNTER_BYTES = 64
 COST_BOUND = 1.25
 """Times that a late token may cost of an early one: the spread of medians on a shared machine."""
 LATE_TOKENS = 5000
-LATE_SECONDS = 15.0
+LATE_SECONDS = 5.0
 """Reading towards LATE_TOKENS ends here on a slow machine; the figure says how far it came."""
 _ROUNDS, _STEPS = 25, 16
 
