@@ -137,3 +137,11 @@ def test_cards_are_read_split_and_refused(tmp_path: Path) -> None:
     (tmp_path / "player-b.jsonl").write_text('{"kind": "y"}', "utf-8")
     with pytest.raises(CorpusError, match=r"`player-b.jsonl` line 1: expected a card"):
         read_cards(tmp_path)
+
+
+def test_rewording_keeps_slots_and_changes_words() -> None:
+    told = "My sister is called {person}, you know"
+    made = {threads.reworded(told, rng(seed)) for seed in range(200)}
+    assert len(made) > 20
+    assert all(text.count("{person}") == 1 for text in made)
+    assert threads.reworded("E: The player puts a {item} down.", rng(3)) == "E: The player puts a {item} down."

@@ -81,6 +81,14 @@ def test_recall_abstention_and_corrections_are_scored_by_what_was_told(tokenizer
     assert probe.facts[0].lower() not in probe.lines[0].text.lower()
 
 
+def test_a_card_that_tells_no_value_is_not_asked(tokenizer: SentencePieceTokenizer) -> None:
+    """Such a card once kept recall looking for a phrasing with a value for ever."""
+    mute = PlayerCard("left_handed", ("t",), ("I'm left-handed.",), ("Oh.",), ("Which hand?",), ("The left.",))
+    drills = Drills(CARDS, SCENES, unseen=True)
+    assert recall(Scripted(tokenizer, ""), drills, [mute], 1, 5) == (Share(0, 0), [])
+    assert {pair[0].facts != () for pair in recall(Scripted(tokenizer, ""), drills, [mute, NAME], 1, 9)[1]} == {True}
+
+
 def test_persona_questions_and_secrets(tokenizer: SentencePieceTokenizer) -> None:
     parrot, honest = Scripted(tokenizer, ""), Scripted(tokenizer, "No.")
     assert persona_questions(parrot, SCENES, CARDS.persona, 4)[0] == Share(4, 4)
@@ -98,8 +106,8 @@ def test_scores_can_fail() -> None:
     assert not ignorant("Forty coins.", "")
     assert looping("the old man the old man the old man")
     assert not looping("the old man and the sea")
-    spoken = [Spoken("wary", None, text, finish) for text, finish in
-              [("One two three four five.", "end"), ("One two three four five.", "end"), ("...", "end"), ("Long", "length")]]  # fmt: skip
+    said = (("One two three four five.", "end"),) * 2 + (("...", "end"), ("Long", "length"))
+    spoken = [Spoken("wary", None, text, finish) for text, finish in said]
     found = faults([spoken])
     assert (found.replies, found.loops, found.repeats, found.broken) == (4, 0, 1, 2)
     assert Share(0, 0).percent == 0

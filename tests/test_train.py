@@ -15,7 +15,7 @@ from npc_runtime.bundle import Bundle
 from npc_runtime.errors import ConfigError, FileError
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.model.mamba import Mamba
-from npc_runtime.training import train
+from npc_runtime.training import average, train
 from npc_runtime.training.batches import Batches, Material, make_batch
 from npc_runtime.training.checkpoint import NAME
 from npc_runtime.training.export import dense_tensors, export
@@ -159,6 +159,29 @@ def test_packed_documents_do_not_see_each_other(folder: Path) -> None:
     assert not torch.equal(before, same)
 
 
+def test_a_mean_of_checkpoints_is_a_bundle(folder: Path, tmp_path: Path) -> None:
+    mine = recipe(phase(5))
+    (tmp_path / "r.toml").write_text(
+        'name = "test"\n[model]\nd_model = 32\nn_layer = 1\nvocab_size = 400\n'
+        '[[phase]]\nname = "a"\nsteps = 1\nlength = 64\nrows = 1\nrate = [0.1, 0.1]\nmix = { drills = 1.0 }\n',
+        "utf-8",
+    )
+    models = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        models.append(Mamba(mine.model).state_dict())
+    give_weights(models[0], tmp_path / "a")
+    whole = export(models[1], mine.model, folder / "tokenizer.model", tmp_path / "b", bits=32, card="x")
+    of = ["--of", str(tmp_path / "a"), "1", "--of", str(whole.path), "3"]
+    rest = ["--tokenizer", str(folder / "tokenizer.model"), "--bits", "32"]
+    assert average.main([str(tmp_path / "r.toml"), str(tmp_path / "out"), *of, *rest]) == 0
+    found = Bundle.load(tmp_path / "out").dense("layers.0.in_proj")
+    one, other = (model["layers.0.mixer.in_proj.weight"].numpy() for model in models)
+    assert np.allclose(found, one / 4 + other * 3 / 4, atol=1e-3)
+    of[2] = "-1"
+    assert average.main([str(tmp_path / "r.toml"), str(tmp_path / "other"), *of, *rest]) == 1
+
+
 def test_rates_warm_up_and_follow_a_cosine() -> None:
     mine = phase(100)
     assert rate_at(mine, 0.0, 0) == pytest.approx(5e-3)
@@ -177,12 +200,12 @@ def test_given_weights_come_back(tmp_path: Path) -> None:
 
 
 def test_shipped_recipes_read_and_bad_ones_name_the_key(tmp_path: Path) -> None:
-    assert read_recipe(RECIPES / "default.toml").model.vocab_size == 8192
+    assert {read_recipe(path).model.vocab_size for path in RECIPES.glob("*.toml")} == {8192}
     text = (RECIPES / "default.toml").read_text("utf-8")
     bad = tmp_path / "bad.toml"
     for old, new, expected in (
         ("seed = 1", "speed = 1", "`speed` is not a key"),
-        ("minutes = 2.0", "", "needs `steps` or `minutes`"),
+        ("minutes = 1.4", "", "needs `steps` or `minutes`"),
         ("drills = 1.0", "drill = 1.0", "`mix` of phase `copying`"),
         ("[model]", "[modell]", r"needs a \[model\] table"),
     ):

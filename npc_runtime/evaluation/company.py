@@ -116,10 +116,11 @@ SAMPLES: tuple[tuple[Persona, tuple[str, ...]], ...] = (
     ),
     (
         Persona("Nell", "street child and pickpocket", ("quick", "hungry", "proud"), "short, cheeky",
-                ("guards never look up", "her friend Button has a cough"), "a real pair of boots", "the back lanes of a port"),
+                ("guards never look up", "her friend Button has a cough"), "a real pair of boots",
+                "the back lanes of a port"),
         ("Give me back my purse!", "I'm not angry. What's your name?", "E: The player holds out half a loaf.",
-         "Who is Button?", "I'm Brenna. I hid a lantern under the old bridge.", "Can you show me the way to the harbour?",
-         "What did I hide?", "Do you remember my name?"),
+         "Who is Button?", "I'm Brenna. I hid a lantern under the old bridge.",
+         "Can you show me the way to the harbour?", "What did I hide?", "Do you remember my name?"),
     ),
 )  # fmt: skip
 """Personas and player lines of the sample page."""

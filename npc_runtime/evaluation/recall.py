@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.prompt import persona_lines
 from npc_runtime.training.cards import PlayerCard
+from npc_runtime.training.values import slots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,7 @@ GAPS = (1, 5, 20, 50, 100)
 """Exchanges between telling and asking."""
 
 _DENIES = re.compile(
-    r"n't\b|\?|\b(no|not|never|nothing|nobody|none|unless|only|neither|must have|should have|yet|so far|guess|wonder\w*|"
-    r"if (i|you|any)|far as|ask away|tell (it|me)|kept|first i)\b",
+    r"n't\b|\?|\b(no|not|never|nothing|nobody|none|unless|only|neither|must have|should have|yet|so far|guess|wonder\w*|if (i|you|any)|far as|ask away|tell (it|me)|kept|first i)\b",
     re.IGNORECASE,
 )
 _NAMED = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+|\d+")
@@ -137,11 +137,16 @@ def recall(
 ) -> tuple[Share, list[tuple[Probe, str]]]:
     """(told facts given back after `gap` exchanges, probes with their answers)."""
     rng = random.Random(f"recall/{seed}/{gap}/{correct}/{len(deck)}")
-    able = [card for card in deck if card.correct] if correct else list(deck)
+    able = [card for card in deck if _asks(card) and (card.correct or not correct)]
     probes = [drills.recall(rng, rng.choice(able), gap, correct) for _ in range(count)] if able else []
     answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
     pairs = list(zip(probes, answers, strict=True))
     return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
+
+
+def _asks(card: PlayerCard) -> bool:
+    """Whether the card tells values that can be asked back (some tell a fact without any, such as a left hand)."""
+    return all(map(slots, card.tell)) and any(map(slots, card.answer))
 
 
 def abstention(

@@ -17,7 +17,7 @@ from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
 from npc_runtime.evaluation.torch_rows import TorchRows
 from npc_runtime.training.batches import Material
 from npc_runtime.training.export import export
-from npc_runtime.training.give import give_weights, split
+from npc_runtime.training.give import WEIGHTS, give_weights, split
 from npc_runtime.training.prepare import TOKENIZER
 from npc_runtime.training.recipe import read_recipe
 from npc_runtime.training.train import Run, Workplace
@@ -76,6 +76,8 @@ def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
         card="See the project.\n",
     )
     if give is not None:
+        for part in give.glob(f"{WEIGHTS}.*"):  # both would be more than a lent machine gives back
+            part.unlink()
         split(bundle.weights_path.read_bytes(), give, "weights.safetensors")
 
 

@@ -40,8 +40,10 @@ _SKIPPED_TALK = frozenset(
         "what do you want?",
     }
 )
-SCENE_FILLER = 0.125
-"""Loss weight of scene turns that stand in drills as filler: seen too often to be learned in full each time."""
+_TRIES = 50
+"""Draws of a card's phrasing before it is taken as it comes."""
+SCENE_FILLER = 0.0
+"""Loss weight of the own scene's turns that stand in drills as filler: at 0.125 scenes were learned by heart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,12 @@ class Drills:
 
     def recall(self, rng: random.Random, card: PlayerCard, gap: int, correct: bool = False) -> Probe:
         """A test: one fact told (and corrected), `gap` steps of filler, the question, and what answers it."""
-        while True:
-            plan = self._plan(rng, Shape())
-            fact = threads.Facts(card, rng, self.unseen)
+        plan = self._plan(rng, Shape())
+        fact = threads.Facts(card, rng, self.unseen)
+        for _ in range(_TRIES):
             if fact.fits:
                 break
+            fact = threads.Facts(card, rng, self.unseen)
         first = [fact.tell()]
         if correct:
             step = fact.correct()
@@ -233,7 +236,7 @@ class Drills:
             return []
         steps = exchanges(self._renamer.vary(scene, rng).lines if not own else scene.lines)
         start = rng.randrange(max(1, len(steps) - count + 1))
-        return [threads.quiet(step, SCENE_FILLER if own else 0.0) for step in steps[start : start + count]]
+        return [threads.quiet(step, SCENE_FILLER) for step in steps[start : start + count]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +279,7 @@ def _merged(groups: Sequence[Sequence[Step]], rng: random.Random) -> list[Step]:
 def _points(steps: Sequence[Step], rng: random.Random) -> list[float]:
     """Where a thread's steps stand between 0 and 1; filler mostly stays together, facts often span it all."""
     count = len(steps)
-    if count > 2 and steps[0][-1].head == steps[0][-1].speech / 2 and rng.random() < 0.7:
+    if count > 2 and steps[0][-1].speech == SCENE_FILLER and rng.random() < 0.7:
         start = rng.random()
         return [start + 1e-6 * index for index in range(count)]
     if count > 1 and rng.random() < 0.4:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npc_runtime.bundle import Bundle, write_bundle
+from npc_runtime.sampling import Sampling
 from npc_runtime.weights import dense_shapes
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from npc_runtime.model.config import ModelConfig
 
 LICENSE = "MIT"
+SAMPLING = Sampling(temperature=0.6, top_p=0.9, repetition=0.3, max_tokens=64)
+"""What suits a model of this size: cooler and shorter than the runtime's own default."""
 
 
 _NAMES = {
@@ -48,17 +51,20 @@ def _torch_name(name: str) -> str:
 
 
 def export(
-    weights: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor], config: ModelConfig, tokenizer: Path, out: Path, *, bits: int, card: str
+) -> Bundle:
+    """Writes the state dict of a trained model as a Bundle of `bits` (4, 8, 16 or 32) and loads it again, verified."""
+    return write_dense(dense_tensors(weights, config), config, tokenizer, out, bits=bits, card=card)
+
+
+def write_dense(
+    tensors: Mapping[str, NDArray[np.float32]],
     config: ModelConfig,
     tokenizer: Path,
     out: Path,
     *,
     bits: int,
     card: str,
-    name: str = "default",
-    version: str = "1",
-    license: str = LICENSE,
 ) -> Bundle:
-    """Writes a Bundle of `bits` (4, 8, 16 or 32) and loads it again, verified."""
-    tensors = dense_tensors(weights, config)
-    return write_bundle(out, name, config, tensors, bits, tokenizer, "control-1", license, card, version)
+    """As `export`, from dense weights under the names of the Bundle."""
+    return write_bundle(out, out.name, config, tensors, bits, tokenizer, "control-1", LICENSE, card, sampling=SAMPLING)

@@ -25,6 +25,10 @@ Step = tuple[Line, ...]
 ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.375
 """Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
 
+REWORDED = 0.4
+"""Share of the player's lines that are reworded."""
+_FILLERS = ("really", "just", "well", "now", "please", "maybe", "actually", "still", "also", "so", "uh", "like", "then")
+
 PRONOUN_SLOTS = {"they", "them", "their"}
 
 _ASIDES = [
@@ -97,6 +101,29 @@ def careless(text: str, rng: random.Random) -> str:
     return text.rstrip(".?!") if kind < 0.28 else text
 
 
+def reworded(text: str, rng: random.Random) -> str:
+    """The text with a word lost, doubled, moved or misspelt now and then, its slots untouched.
+
+    A dozen phrasings a card are soon known by heart; what should be learned is what they mean.
+    """
+    words = text.split(" ")
+    free = [at for at, word in enumerate(words) if "{" not in word and word.isalpha() and at > 0]
+    if len(words) < 4 or not free or text.startswith("E: ") or rng.random() > REWORDED:
+        return text
+    at = rng.choice(free)
+    change = rng.randrange(4)
+    if change == 0:
+        del words[at]
+    elif change == 1:
+        words.insert(at, rng.choice(_FILLERS))
+    elif change == 2 and at + 1 in free:
+        words[at], words[at + 1] = words[at + 1], words[at]
+    elif len(words[at]) > 3:
+        cut = rng.randrange(1, len(words[at]) - 1)
+        words[at] = words[at][:cut] + words[at][cut + 1 :]
+    return " ".join(words)
+
+
 def said(text: str, rng: random.Random, speech: float, moods: Sequence[str] = ()) -> Line:
     """The character's line. Without `moods` any mood stands there and none is learned from it."""
     if moods:
@@ -141,7 +168,7 @@ class Facts:
         """The player tells it."""
         rng = self._rng
         greeting = rng.choice(_GREETINGS) if rng.random() < 0.15 and not self._tell.startswith("E: ") else ""
-        line = heard(greeting + self.values.fill(self._tell) + more, rng)
+        line = heard(greeting + self.values.fill(reworded(self._tell, rng)) + more, rng)
         acks = usable(self.card.ack, self.known)
         return (line, said(self.values.fill(rng.choice(acks)), rng, ACK)) if acks else (line,)
 
@@ -177,7 +204,8 @@ class Facts:
 
     def ask(self) -> Step:
         """The player asks, the character answers."""
-        question = aside(self.values.fill(self._rng.choice(usable(self.card.ask, self.known))), self._rng)
+        asked = reworded(self._rng.choice(usable(self.card.ask, self.known)), self._rng)
+        question = aside(self.values.fill(asked), self._rng)
         answer = self.values.fill(self._rng.choice(self._answers))
         return (heard(question, self._rng), said(answer, self._rng, ANSWER))
 
@@ -197,7 +225,8 @@ def never_told(card: PlayerCard, rng: random.Random) -> Step | None:
     asks, answers = usable(card.ask, set()), usable(card.unknown, set())
     if not asks or not answers:
         return None
-    return (heard(aside(rng.choice(asks), rng), rng), said(rng.choice(answers), rng, HONEST))
+    question = aside(reworded(rng.choice(asks), rng), rng)
+    return (heard(question, rng), said(rng.choice(answers), rng, HONEST))
 
 
 def persona_fact(
@@ -213,7 +242,7 @@ def persona_fact(
     steps: list[Step] = []
     for _ in range(rng.choice((1, 1, 2))):
         if asks and answers:
-            question = heard(aside(values.fill(rng.choice(asks)), rng), rng)
+            question = heard(aside(values.fill(reworded(rng.choice(asks), rng)), rng), rng)
             steps.append((question, said(values.fill(rng.choice(answers)), rng, HONEST if secret else ANSWER)))
     return fact, steps
 
@@ -244,13 +273,14 @@ def identity(card: PersonaCard, persona: Persona, rng: random.Random) -> Step | 
     if not asks or not good:
         return None
     values = Values(rng, fixed=fields)
-    return (heard(values.fill(rng.choice(asks)), rng), said(values.fill(rng.choice(good)), rng, ANSWER))
+    question = heard(values.fill(reworded(rng.choice(asks), rng)), rng)
+    return (question, said(values.fill(rng.choice(good)), rng, ANSWER))
 
 
 def smalltalk(card: SmalltalkCard, temperament: str, rng: random.Random) -> Step:
     """Something any player says, answered by temperament."""
     reply = rng.choice(card.replies(temperament))
-    return (heard(rng.choice(card.say), rng), said(reply, rng, CHAT, card.mood))
+    return (heard(reworded(rng.choice(card.say), rng), rng), said(reply, rng, CHAT, card.mood))
 
 
 def quiet(step: Step, speech: float) -> Step:
