@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from npc_runtime.tokenizer import SentencePieceTokenizer
 
+torch.set_num_threads(1)  # tiny products: threads would only wait for each other
 NAME = PlayerCard("name", ("t",), ("I'm {person}.",), ("Hm.",), ("Who am I?",), ("{person}.",), ("You never said.",),
                   ("No, {person2}.",), ("{person2}.",))  # fmt: skip
 FACT = PersonaCard("has a cat called {person}", ("t",), ("Your cat?",), ("{person}.",))

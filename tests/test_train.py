@@ -27,6 +27,7 @@ from npc_runtime.training.shards import make_shard, write_shard
 from npc_runtime.training.tokenizer import train_tokenizer
 from npc_runtime.training.train import Run, TrainingStopped, Workplace, rate_at
 
+torch.set_num_threads(1)  # tiny products: threads would only wait for each other
 CPU = Workplace(torch.device("cpu"))
 RECIPES = Path(train.__file__).parent / "recipes"
 CARD = {"tags": ["t"], "tell": ["I'm {person}."], "ack": ["Hm."], "ask": ["Who am I?"], "answer": ["{person}."]}

@@ -24,7 +24,8 @@ GAPS = (1, 5, 20, 50, 100)
 """Exchanges between telling and asking."""
 
 _DENIES = re.compile(
-    r"n't\b|\?|\b(no|not|never|nothing|nobody|none|unless|only|neither|must have|should have|yet|so far|guess|wonder\w*|if (i|you|any)|far as|ask away|tell (it|me)|kept|first i)\b",
+    r"n't\b|\?|\b(no|not|never|nothing|nobody|none|unless|only|neither|must have|should have|yet|so far|"
+    r"guess|wonder\w*|if (i|you|any)|far as|ask away|tell (it|me)|kept|first i)\b",
     re.IGNORECASE,
 )
 _NAMED = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+|\d+")

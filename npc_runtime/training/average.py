@@ -69,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = read_recipe(options.recipe).model
         tensors = mean([(read_weights(Path(folder), config), float(share)) for folder, share in options.of])
         card = options.card.read_text("utf-8") if options.card else "A mean of checkpoints.\n"
-        bundle = write_dense(
-            tensors, config, options.tokenizer, options.out, bits=options.bits, card=card, license=LICENSE
-        )
+        bundle = write_dense(tensors, config, options.tokenizer, options.out, bits=options.bits, card=card)
     except (NpcError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
