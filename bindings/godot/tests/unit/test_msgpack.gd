@@ -27,15 +27,6 @@ func test_golden_messages_come_back_byte_for_byte() -> void:
 		check_equal(NpcMsgpack.pack(body).hex_encode(), vector["hex"], str(vector["body"]))
 
 
-## Godot prints a line for each broken text; four hundred of them would hide what matters.
-func before_each() -> void:
-	Engine.print_error_messages = false
-
-
-func after_each() -> void:
-	Engine.print_error_messages = true
-
-
 func test_what_is_no_map_of_the_protocol_is_refused() -> void:
 	var bad: Dictionary[String, String] = {
 		"nothing": "",
@@ -85,7 +76,7 @@ func test_broken_bytes_never_crash_the_reader() -> void:
 		for attempt: int in 60:
 			var bytes := _broken(good, random)
 			var reader := NpcMsgpack.new(bytes)
-			var value: Variant = reader.read()
+			var value: Variant = _read_quietly(reader)
 			read += 1
 			if reader.fault == "" and value is Dictionary:
 				check(NpcMsgpack.pack(value).size() > 0, "%s was read" % bytes.hex_encode())
@@ -93,8 +84,17 @@ func test_broken_bytes_never_crash_the_reader() -> void:
 		var bytes := PackedByteArray()
 		for i: int in random.randi_range(0, 60):
 			bytes.append(random.randi_range(0, 255))
-		NpcMsgpack.unpack_map(bytes)
+		_read_quietly(NpcMsgpack.new(bytes))
 	check(read > 2000, "only %d were tried" % read)
+
+
+## Godot prints a line for each broken text; four hundred of them would hide what matters. (While it
+## is silent no check can fail either.)
+func _read_quietly(reader: NpcMsgpack) -> Variant:
+	Engine.print_error_messages = false
+	var value: Variant = reader.read()
+	Engine.print_error_messages = true
+	return value
 
 
 func _broken(good: PackedByteArray, random: RandomNumberGenerator) -> PackedByteArray:
