@@ -22,6 +22,7 @@ from npc_runtime.training.corpus import (
     read_talk,
     split_scenes,
 )
+from npc_runtime.training.prepare import prepare
 from npc_runtime.training.render import ONE, Renderer
 from npc_runtime.training.shards import make_shard, read_shard, write_shard
 from npc_runtime.training.tokenizer import train_tokenizer
@@ -46,12 +47,18 @@ N[amused,take]: Leave it here till morning.
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = random.Random(1)
     letters = "abcdefghijklmnopqrstuvwxyz"
     lines = ["".join(rng.choice(letters) for _ in range(rng.randint(2, 9))) + " word 12" for _ in range(400)]
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
-    return train_tokenizer(lines, path, vocab_size=320, threads=1)
+    train_tokenizer(lines, path, vocab_size=320, threads=1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tokenizer_path: Path) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(tokenizer_path)
 
 
 def write(path: Path, text: str) -> Path:
@@ -170,6 +177,27 @@ def test_shards_keep_documents(tokenizer: SentencePieceTokenizer, tmp_path: Path
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorpusError, match="is not a shard"):
         read_shard(path)
+
+
+def test_a_corpus_is_packed_with_shares_left_out(tokenizer_path: Path, tmp_path: Path) -> None:
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    for part in ("scenes", "cards"):
+        (corpus / part).mkdir(parents=True)
+    write(corpus / "scenes" / "a.talk", TALK)
+    turn = {"source": "s", "persona": {}, "turns": [{"who": "npc", "text": "hm"}]}
+    for name in ("dialogues-light", "dialogues-crd3"):
+        write(corpus / f"{name}.jsonl", json.dumps(turn))
+    write(corpus / "prose-tales.txt", "once")
+    out.mkdir()
+    (out / "tokenizer.model").write_bytes(tokenizer_path.read_bytes())
+    told = list(prepare(corpus, out))
+    assert [line.split(",")[0] for line in told] == [
+        "dialogues-crd3 left out",
+        "dialogues-light: 1 documents",
+        "prose-tales: 1 documents",
+    ]
+    assert read_scenes(out / "scenes") == read_scenes(corpus / "scenes")
+    assert len(read_shard(out / "dialogues-light.shard")) == 1
 
 
 def test_names_change_everywhere_at_once(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def prepare(corpus: Path, out: Path, left_out: Sequence[str] = LEFT_OUT) -> Iter
         train_tokenizer(sample_lines(corpus), out / TOKENIZER)
         yield f"{TOKENIZER} trained"
     for part in ("scenes", "cards"):
-        shutil.copytree(corpus / part, out / part, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        (out / part).mkdir(exist_ok=True)
+        for path in sorted((corpus / part).iterdir()):
+            shutil.copyfile(path, out / part / path.name)  # without its mode: a corpus may be read-only
     renderer = Renderer(SentencePieceTokenizer(out / TOKENIZER))
     for path in sorted(corpus.glob("dialogues-*")) + sorted(corpus.glob("prose-*")):
         name = path.name.split(".")[0]
