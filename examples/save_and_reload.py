@@ -8,14 +8,14 @@ from pathlib import Path
 
 from npc_runtime import Runtime
 
-QUESTION = "Where did I say I was from?"
+QUESTION = "Do you remember my name?"
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "evening.npcsave"
 
     with Runtime() as game:
         game.spawn("innkeeper", "bram", seed=7)
-        print("Bram:", game.say("innkeeper", "Evening. I'm Rowan, and I've come from Weller.").text)
+        print("Bram:", game.say("innkeeper", "Good evening. My name is Rowan.").text)
         saved = game.save(path)
         print(f"[saved: {saved.bytes:,} bytes]")
         stayed = game.say("innkeeper", QUESTION)

@@ -45,6 +45,8 @@ class Config:
     """Turns that may wait per Session."""
     max_text_chars: int = 4096
     """Characters of one line, event or offered choice."""
+    max_text_tokens: int = 1024
+    """Tokens of one line, event or offered choice: unusual signs take several each."""
     max_frame_bytes: int = 64 * 1024 * 1024
     """Bytes of one message; snapshots are the large ones."""
     max_lines: int = 64
@@ -72,6 +74,7 @@ class Config:
             "max_sessions",
             "max_queued",
             "max_text_chars",
+            "max_text_tokens",
             "max_frame_bytes",
             "max_lines",
             "threads",

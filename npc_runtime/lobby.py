@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 UNNAMED = "~"
 """Begins the name given to a Session whose client named none; such a Session ends with its connection."""
-_LIMITS = ("max_frame_bytes", "max_text_chars", "max_lines", "max_npcs", "max_queued", "rewind_turns")
+_LIMITS = (
+    "max_frame_bytes",
+    "max_text_chars",
+    "max_text_tokens",
+    "max_lines",
+    "max_npcs",
+    "max_queued",
+    "rewind_turns",
+)
 
 
 class Lobby:

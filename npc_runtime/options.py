@@ -26,6 +26,7 @@ LIMITS = {
     "max_sessions": "Most Sessions, connected or kept",
     "max_queued": "Most Turns that may wait per Session",
     "max_text_chars": "Longest line, event or offered choice. Characters",
+    "max_text_tokens": "Longest line, event or offered choice. Tokens",
     "max_frame_bytes": "Longest message; snapshots are the long ones. Bytes",
     "max_lines": "Most lines offered to one `choose`",
     "heartbeat_s": "Silence after which a peer is pinged; three times as long and it is gone. Seconds",

@@ -143,6 +143,12 @@ class Session:
             raise BadInput(f"`{what}` must hold some visible text")
         return cleaned
 
+    def bounded(self, tokens: tuple[int, ...], what: str) -> tuple[int, ...]:
+        """The tokens of a line, if they are not too many: a few thousand signs no one writes drown a memory."""
+        if len(tokens) > self.config.max_text_tokens:
+            raise TooLarge(f"`{what}` may hold {self.config.max_text_tokens} tokens, got {len(tokens)}")
+        return tokens
+
     def submit(self, turn: Turn) -> None:
         """Queues a Turn within the Session's bound."""
         if self.queued >= self.config.max_queued:
@@ -200,7 +206,7 @@ class Session:
             raise BadInput(f"`kind` must be `player` or `event`, got `{request.kind:.40}`")
         text = self.line(request.text, "text")
         layout = self.cast.layout
-        tokens = layout.player(text) if request.kind == "player" else layout.event(text)
+        tokens = self.bounded(layout.player(text) if request.kind == "player" else layout.event(text), "text")
         sampling = _sampling(self._base_sampling(npc.persona), request)
         heads = self.cast.heads(*_words(npc.persona, request.moods, request.actions))
         reader = ReplyReader(layout, self.cast.tokenizer, heads, sampling.max_tokens)
@@ -226,7 +232,7 @@ class Session:
         text = self.line(request.text, "text")
         if self.queued + len(npcs) > max(self.config.max_queued, len(npcs)):
             raise QueueFull(f"{self.queued} Turns wait already")
-        tokens = self.cast.layout.event(text)
+        tokens = self.bounded(self.cast.layout.event(text), "text")
         group = Crowd(request.id, emit, len(npcs), len(tokens))
         for npc in npcs:
             self.queued += 1
@@ -240,10 +246,11 @@ class Session:
         lines = [self.line(line, "lines") for line in request.lines]
         heard = [("player", self.line(request.text, "text"))] if request.text.strip() else []
         layout = self.cast.layout
-        tokens = layout.player(heard[0][1]) if heard else ()
+        tokens = self.bounded(layout.player(heard[0][1]), "text") if heard else ()
+        spoken = [(line, self.bounded(layout.speech(line), "lines")) for line in lines]
         moods, _ = _words(npc.persona, request.moods, ())
         heads = [(Head(mood), layout.head(Head(mood))) for mood in moods]
-        choice = Choice(layout.cue(npc.persona), heads, [(line, layout.speech(line)) for line in lines], layout.end)
+        choice = Choice(layout.cue(npc.persona), heads, spoken, layout.end)
         listener = Choosing(self._settle, npc, request, emit, heard)
         self.submit(Turn(npc.timeline, tokens, listener, choice, _lane(request.lane)))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from npc_runtime.archive import Archive
 from npc_runtime.cast import Cast
-from npc_runtime.errors import Overloaded
+from npc_runtime.errors import ConfigError, Overloaded
 from npc_runtime.scheduler import Scheduler
 from npc_runtime.session import Session
 
@@ -85,10 +85,13 @@ class Stage:
 def open_stage(
     bundle_path: Path | str | None, config: Config, backend: str = "auto", persona_folders: Sequence[Path] = ()
 ) -> Stage:
-    """Loads a Bundle (None: the default one) onto the best backend of this machine."""
+    """Loads a Bundle (a folder or a shipped one's name; None: the default) onto the best backend of this machine."""
     from npc_runtime.backends import choose
-    from npc_runtime.bundle import Bundle, default_bundle_path
+    from npc_runtime.bundle import Bundle, default_bundle_path, find_bundle
 
-    bundle = Bundle.load(default_bundle_path() if bundle_path is None else bundle_path)
+    for folder in persona_folders:
+        if not folder.is_dir():
+            raise ConfigError(f"persona folder `{folder}` is not a folder")
+    bundle = Bundle.load(default_bundle_path() if bundle_path is None else find_bundle(str(bundle_path)))
     chosen, reason = choose(backend, bundle, config)
     return Stage(bundle, chosen, reason, config, persona_folders)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.errors import BadInput, Cancelled, ConnectionLost, NpcError
+from npc_runtime.errors import BadInput, Cancelled, ConnectionLost, NpcError, TooLarge
 from npc_runtime.persona import find_persona, to_mapping
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".npcsave"
 _DIGEST_DIGITS = 16
+_LONGEST_LINE = 65536
 
 
 class Talk:
@@ -243,4 +244,7 @@ def _piped(source: TextIO) -> Iterator[str]:
     """Lines of a pipe or file; what is not UTF-8 is shown as U+FFFD."""
     if hasattr(source, "reconfigure"):
         source.reconfigure(errors="replace")
-    yield from source
+    while line := source.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise TooLarge(f"a line of input may hold {_LONGEST_LINE} characters, and this one goes on")
+        yield line

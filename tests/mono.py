@@ -66,7 +66,13 @@ class Built:
         told = [f"-r:{self.folder / item if '/' not in item else item}" for item in references]
         paper = [f"-doc:{out.with_suffix('.xml')}"] if docs else []
         options = [f"-target:{kind}", "-debug:portable", "-warnaserror", "-nullable:enable", *paper, f"-out:{out}"]
-        done = run([str(prefix() / "csc9"), *options, *told, *map(str, sorted(sources))])
+        command = [str(prefix() / "csc9"), *options, *told, *map(str, sorted(sources))]
+        try:
+            done = run(command, timeout_s=60)
+        except (
+            subprocess.TimeoutExpired
+        ):  # the old .NET that carries the compiler was seen to hang once on a busy machine
+            done = run(command)
         assert done.returncode == 0, done.stdout + done.stderr
         return out
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from bundles import tiny_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TALK = """
 import os, sys

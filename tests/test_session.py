@@ -325,6 +325,7 @@ REFUSED = {
     "no such npc": (wire.Say, {"npc": "zoe", "text": "hi"}, "unknown_npc"),
     "empty text": (wire.Say, {"npc": "marta", "text": " \n\t"}, "bad_input"),
     "too long": (wire.Say, {"npc": "marta", "text": "x" * 5000}, "too_large"),
+    "too many tokens": (wire.Say, {"npc": "marta", "text": "\U0001f600" * 1000}, "too_large"),
     "bad kind": (wire.Say, {"npc": "marta", "text": "hi", "kind": "god"}, "bad_input"),
     "bad lane": (wire.Say, {"npc": "marta", "text": "hi", "lane": "fast"}, "bad_input"),
     "nan temperature": (wire.Say, {"npc": "marta", "text": "hi", "temperature": float("nan")}, "bad_input"),

@@ -19,10 +19,10 @@ from served import served
 from npc_runtime import save
 from npc_runtime.client import Client
 from npc_runtime.config import Config
-from npc_runtime.errors import ConnectionLost, UnknownPersona
+from npc_runtime.errors import ConnectionLost, TooLarge, UnknownPersona
 from npc_runtime.runtime import Runtime
 from npc_runtime.screen import Screen
-from npc_runtime.talk import Talk
+from npc_runtime.talk import Talk, _piped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,8 +155,8 @@ def test_again_reads_the_persona_from_disk_anew(runtime, personas):
     class Edited(io.StringIO):
         """Edits the persona after the first line has been read."""
 
-        def __next__(self) -> str:
-            line = super().__next__()
+        def readline(self, limit: int = -1) -> str:
+            line = super().readline(limit)
             if line.startswith("/again"):
                 (personas / "perrin.toml").write_text(PERRIN.replace("Three", "Four"), "utf-8")
             return line
@@ -304,3 +304,12 @@ def _until(terminal: int, seen: bytearray, pattern: bytes) -> None:
         if not select.select([terminal], [], [], 30)[0]:
             raise AssertionError(f"{pattern!r} did not come; seen: {bytes(seen)!r}")
         seen += os.read(terminal, 4096)
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory() -> None:
+    class Endless:
+        def readline(self, limit: int) -> str:
+            return "\0" * limit
+
+    with pytest.raises(TooLarge, match="a line of input may hold 65536 characters"):
+        list(_piped(Endless()))

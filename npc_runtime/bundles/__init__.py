@@ -1,0 +1,1 @@
+"""The Bundles that ship with the package, a folder each."""

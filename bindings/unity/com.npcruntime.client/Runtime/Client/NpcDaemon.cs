@@ -87,9 +87,9 @@ namespace NpcRuntime
             {
                 _process.Kill();
             }
-            catch (InvalidOperationException)
+            catch (Exception error) when (error is InvalidOperationException || error is System.ComponentModel.Win32Exception)
             {
-                return; // it has ended in this very moment
+                return; // it has ended in this very moment; Mono says so by a Win32Exception
             }
             _process.WaitForExit();
         }
