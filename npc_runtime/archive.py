@@ -140,7 +140,7 @@ class Archive:
         path = self.path(request.path)
 
         def done(loaded: list[Npc]) -> None:
-            npcs = [session.describe(npc) for npc in loaded]
+            npcs = [{**session.describe(npc), "rebuilt": foreign} for npc in loaded]
             emit(wire.Event(request.id, "ok", {"npcs": npcs, "rebuilt": [n.id for n in loaded] if foreign else []}))
 
         foreign = False

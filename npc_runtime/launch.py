@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TAIL_LINES = 20
 """Lines of the daemon's stderr kept to explain why it ended."""
 _MAX_LINE = 64 * 1024
+_OWN_WORDS = "What the daemon said is in the text above; mend that and start it again"
 _STOP_S = 8.0
 
 
@@ -66,14 +67,14 @@ class Daemon:
         try:
             line = self._lines.get(timeout=timeout_s)
         except Empty:
-            raise ConnectionLost(f"the daemon was not ready within {timeout_s:g} s{self.tail()}") from None
+            raise ConnectionLost(f"the daemon was not ready within {timeout_s:g} s{self.tail()}", _OWN_WORDS) from None
         try:
             ready = json.loads(line)
             return {"endpoint": ready["endpoint"], "key": ready["key"], **ready}
         except (ValueError, KeyError, TypeError):
             status = None if line else self._status()
             how = "said something else than a ready line" if status is None else f"ended with status {status}"
-            raise ConnectionLost(f"the daemon {how}{self.tail()}") from None
+            raise ConnectionLost(f"the daemon {how}{self.tail()}", _OWN_WORDS) from None
 
     def tail(self) -> str:
         """The last lines of the daemon's stderr, after a colon and a line break; empty when it said nothing."""

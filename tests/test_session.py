@@ -287,6 +287,7 @@ def test_a_save_of_another_bundle_is_refused_by_name_or_rebuilt(game, tmp_path):
     rebuilt = other.ask(wire.Load, path=path, rebuild=True)
     assert rebuilt["rebuilt"] == ["marta"]
     assert rebuilt["npcs"][0]["turns"] == 1
+    assert rebuilt["npcs"][0]["rebuilt"]
     assert other.stage.scheduler.tokens_read > len(LAYOUT.persona(PERSONA))
 
 
