@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from dataclasses import fields, replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from npc_runtime import wire
 from npc_runtime.answers import Choosing, Crowd, Observing, Saying
+from npc_runtime.checks import Mismatch
 from npc_runtime.errors import (
     BadInput,
     Cancelled,
@@ -22,6 +22,7 @@ from npc_runtime.errors import (
     UnknownOp,
 )
 from npc_runtime.npc import Mark, Npc
+from npc_runtime.persona import FIELDS
 from npc_runtime.pool import Point, Timeline
 from npc_runtime.prompt import Head, ReplyReader, clean
 from npc_runtime.sampling import Sampling
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from npc_runtime.persona import Persona
     from npc_runtime.scheduler import Scheduler
 
-_MAX_WORDS = 24
-_WORD = re.compile(r"[a-z]{1,24}")
 _LANES = {"player": PLAYER, "background": BACKGROUND}
 
 
@@ -329,13 +328,10 @@ def _sampling(base: Sampling, request: wire.Say) -> Sampling:
 def _words(
     persona: Persona, moods: Sequence[str] | None, actions: Sequence[str] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The moods and actions of this Turn: the persona's, or those the call allows, each a plain word."""
-    chosen = persona.moods if moods is None else tuple(moods)
-    deeds = persona.actions if actions is None else tuple(actions)
-    for name, words in (("moods", chosen), ("actions", deeds)):
-        if len(words) > _MAX_WORDS or len(set(words)) < len(words) or not all(map(_WORD.fullmatch, words)):
-            rule = f"`{name}` must be at most {_MAX_WORDS} different words of 1 to 24 letters a to z"
-            raise BadInput(f"{rule}, got {list(words)!r:.120}")
-    if not chosen:
-        raise BadInput("`moods` must name at least one mood")
+    """The moods and actions of this Turn: the persona's, or those the call allows by the rule for a persona's own."""
+    try:
+        chosen = persona.moods if moods is None else FIELDS["moods"](moods, "`moods`")
+        deeds = persona.actions if actions is None else FIELDS["actions"](actions, "`actions`")
+    except Mismatch as error:
+        raise BadInput(str(error)) from None
     return chosen, deeds
