@@ -100,13 +100,13 @@ def evaluate(
 
 def _exam(corpus: Path) -> "Exam":
     from npc_runtime.evaluation.report import Exam
-    from npc_runtime.training.cards import read_cards
     from npc_runtime.training.corpus import read_scenes, split_scenes
+    from npc_runtime.training.templates import read_deck
 
     for part in ("scenes", "cards"):
         if not (corpus / part).is_dir():
             raise ConfigError(f"`{corpus}` is no corpus: it lacks the folder `{part}`")
-    seen, unseen = read_cards(corpus / "cards").split()
+    seen, unseen = read_deck(corpus / "cards").split()
     return Exam(split_scenes(read_scenes(corpus / "scenes"))[1], seen, unseen)
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.evaluation.recall import Share, holds
 from npc_runtime.training.corpus import Line
-from npc_runtime.training.threads import PRONOUN_SLOTS
-from npc_runtime.training.values import PRONOUNS, Values, slots
+from npc_runtime.training.values import PRONOUN_SLOTS, PRONOUNS, Values, slots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -105,6 +105,8 @@ class Mamba(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm_f = RMSNorm(config.d_model)
         self.quantization: tuple[int, int] | None = None
+        self.dropout = 0.0
+        """Share of each branch's features that training drops before they join the residual stream."""
 
     def forward(
         self, tokens: Tensor, state: MambaState | None = None, seq_idx: Tensor | None = None
@@ -128,6 +130,7 @@ class Mamba(nn.Module):
             normed, residual = add_rms_norm(branch, residual, layer.norm.weight, self.config.norm_eps, dtype)
             conv, ssm = (None, None) if state is None else (state.conv[i], state.ssm[i])
             branch, conv, ssm = layer.mixer(normed, conv, ssm, seq_idx)
+            branch = F.dropout(branch, self.dropout, self.training)
             convs.append(conv)
             ssms.append(ssm)
         normed, _ = add_rms_norm(branch, residual, self.norm_f.weight, self.config.norm_eps, dtype)

@@ -12,12 +12,12 @@ import numpy as np
 
 from npc_runtime.errors import ConfigError
 from npc_runtime.tokenizer import SentencePieceTokenizer
-from npc_runtime.training.cards import read_cards
-from npc_runtime.training.corpus import read_scenes, split_scenes
+from npc_runtime.training.corpus import all_scenes, read_scenes, split_scenes
 from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.prepare import TOKENIZER
 from npc_runtime.training.render import Document, Renderer
 from npc_runtime.training.shards import SUFFIX, read_shard
+from npc_runtime.training.templates import read_deck
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,8 +59,9 @@ class Material:
             text = f"the tokenizer has {self.tokenizer.vocab_size} pieces, the recipe's model {recipe.model.vocab_size}"
             raise ConfigError(text)
         self.renderer = Renderer(self.tokenizer)
-        self.scenes, self.unseen_scenes = split_scenes(read_scenes(folder / "scenes"))
-        self.cards, self.unseen_cards = read_cards(folder / "cards").split()
+        self.scenes, _ = split_scenes(all_scenes(folder / "scenes"))
+        _, self.unseen_scenes = split_scenes(read_scenes(folder / "scenes"))
+        self.cards, self.unseen_cards = read_deck(folder / "cards").split()
         self.drills = Drills(self.cards, self.scenes)
         self.prose_weight = recipe.prose_weight
         shards = [read_shard(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]

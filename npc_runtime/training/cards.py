@@ -20,6 +20,9 @@ TEMPERAMENTS = ("gruff", "kind", "nervous", "proud", "sly", "solemn", "cheerful"
 CORE = frozenset({"name", "home_town", "trade", "pet", "gift_to_npc", "debt_to", "price_agreed", "sister_name"})
 """Kinds that players use most: never held out."""
 
+TEMPLATE_PARTS = ("tell", "ack", "ask", "answer", "unknown", "correct", "correct_ack", "volunteer")
+"""Texts of a player card that a template adds to."""
+
 Texts = tuple[str, ...]
 
 
@@ -53,6 +56,10 @@ class PlayerCard:
     correct: Texts = ()
     correct_ack: Texts = ()
     volunteer: Texts = ()
+    nouns: Texts = ()
+    """What may stand after "my" for this fact; see templates."""
+    kin: Texts = ()
+    """Kinds so near that one told makes "you never told me" of the other a doubtful answer."""
 
     @property
     def key(self) -> str:
@@ -79,6 +86,15 @@ class SmalltalkCard:
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """Texts that hold `{noun}` and one slot, for every card with nouns; `own` are about a fact of the character's."""
+
+    slot: str
+    texts: tuple[tuple[str, Texts], ...]
+    own: tuple[tuple[str, Texts], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Cards:
     """A deck of all kinds."""
 
@@ -86,10 +102,11 @@ class Cards:
     identity: tuple[PersonaCard, ...] = ()
     player: tuple[PlayerCard, ...] = ()
     smalltalk: tuple[SmalltalkCard, ...] = ()
+    templates: tuple[Template, ...] = ()
 
     def split(self, one_in: int = 12) -> tuple[Cards, Cards]:
         """(training, held out), parted card by card; `CORE` kinds stay in training."""
-        names = [field.name for field in fields(self)]
+        names = [field.name for field in fields(self) if field.name != "templates"]
         seen, unseen = {}, {}
         for name in names:
             deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard] = getattr(self, name)
@@ -112,6 +129,7 @@ def read_cards(folder: Path) -> Cards:
         identity=_deck(texts, ("persona-identity",), _persona_card),
         player=_deck(texts, ("player-",), _player_card),
         smalltalk=_deck(texts, ("smalltalk",), _smalltalk_card),
+        templates=_deck(texts, ("templates-",), _template),
     )
 
 
@@ -154,8 +172,14 @@ def _persona_card(data: dict[str, Any]) -> PersonaCard:
 
 def _player_card(data: dict[str, Any]) -> PlayerCard:
     needed = {key: _texts(data, key) for key in ("tags", "tell", "ack", "ask", "answer")}
-    more = {key: _texts(data, key, False) for key in ("unknown", "correct", "correct_ack", "volunteer")}
+    more = {key: _texts(data, key, False) for key in ("unknown", "correct", "correct_ack", "volunteer", "nouns", "kin")}
     return PlayerCard(str(data["kind"]), **needed, **more)
+
+
+def _template(data: dict[str, Any]) -> Template:
+    own = {key: _texts(data["own"], key, False) for key in ("fact", "ask", "answer")}
+    texts = {key: _texts(data, key, False) for key in TEMPLATE_PARTS}
+    return Template(str(data["slot"]), tuple(texts.items()), tuple(own.items()))
 
 
 def _smalltalk_card(data: dict[str, Any]) -> SmalltalkCard:

@@ -6,6 +6,7 @@ import io
 import json
 import zlib
 from dataclasses import dataclass, replace
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.errors import FileError
@@ -149,6 +150,12 @@ def read_scenes(folder: Path) -> list[Scene]:
     if not scenes:
         raise CorpusError(f"`{folder}` holds no scenes; expected at least one `*.talk` file")
     return scenes
+
+
+def all_scenes(folder: Path) -> list[Scene]:
+    """Every scene of a folder and of our own beside this module."""
+    with resources.as_file(resources.files("npc_runtime.training") / "decks" / "scenes") as own:
+        return read_scenes(folder) + (read_scenes(own) if own.is_dir() else [])
 
 
 def read_dialogues(path: Path) -> Iterator[Scene]:

@@ -14,7 +14,7 @@ from npc_runtime.training.vary import Renamer
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard
     from npc_runtime.training.corpus import Line, Scene
@@ -44,6 +44,10 @@ _TRIES = 50
 """Draws of a card's phrasing before it is taken as it comes."""
 SCENE_FILLER = 0.0
 """Loss weight of the own scene's turns that stand in drills as filler: at 0.125 scenes were learned by heart."""
+
+
+EMBEDDED = 0.2
+"""Chance that something else is said in the same breath before a fact told, and likewise after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Drills:
         self._names = sorted(self._by_name)
         self._core = [card for card in cards.player if threads.core(card)]
         self._told = {id(scene) for scene in scenes if self._renamer.told_names(scene)}
+        self._remarks = _remarks(scene for scene in scenes if id(scene) not in self._told) or [""]
         self._talk = [card for card in cards.smalltalk if card.say[0] not in _SKIPPED_TALK]
         self._secrets = [card for card in cards.persona if "secret" in card.tags and card.guard]
         self._wants = [card for card in cards.persona if "want" in card.tags]
@@ -164,15 +169,15 @@ class Drills:
         deck = self._core if self._core and rng.random() < 0.35 else self.cards.player
         card = rng.choice(deck)
         fact = threads.Facts(card, rng, self.unseen)
-        kin = threads.near(card.kind)
+        kin = threads.near(card)
         if not fact.fits or kin & plan.used:
             return
         plan.used |= kin
         steps: list[Step | None] = []
         if rng.random() < 0.1 and not shape.plain:
             steps.append(threads.never_told(card, rng))
-        more = self._more(plan, rng) if rng.random() < 0.1 else ""
-        steps.append(fact.tell(more))
+        before, after = (rng.choice(self._remarks) if rng.random() < EMBEDDED else "" for _ in range(2))
+        steps.append(fact.tell(before, after))
         if rng.random() < 0.2:
             steps.append(fact.ask() if rng.random() < 0.5 else None)
             steps.append(fact.correct())
@@ -180,10 +185,6 @@ class Drills:
             steps.append(fact.volunteer())
         steps += [fact.ask() for _ in range(rng.choice((1, 1, 2)))]
         plan.threads.append([step for step in steps if step])
-
-    def _more(self, plan: _Plan, rng: random.Random) -> str:
-        say = rng.choice(rng.choice(self._talk).say)
-        return "" if say.startswith("E: ") else " " + say[0].upper() + say[1:]
 
     def _add_questions(self, plan: _Plan, rng: random.Random) -> None:
         """Things never told, facts and wants of the header, secrets, and questions about who the character is."""
@@ -207,7 +208,7 @@ class Drills:
         plan.threads += [[step] for step in singles if step]
 
     def _add_never_told(self, plan: _Plan, card: PlayerCard, rng: random.Random) -> None:
-        step, kin = threads.never_told(card, rng), threads.near(card.kind)
+        step, kin = threads.never_told(card, rng), threads.near(card)
         if step and not kin & plan.used and not (plan.scenes and "identity" in card.tags):
             plan.used |= kin
             plan.threads.append([step])
@@ -254,6 +255,12 @@ def temperament(persona: Persona) -> str:
     scores = {name: len(traits & set(words.split())) for name, words in _WORDS.items()}
     best = max(scores, key=lambda name: scores[name])
     return best if scores[best] else TEMPERAMENTS[sum(persona.name.encode()) % len(TEMPERAMENTS)]
+
+
+def _remarks(scenes: Iterable[Scene]) -> list[str]:
+    """What players say that asks nothing and tells no name."""
+    said = (line.text for scene in scenes for line in scene.lines if line.who == "player")
+    return [text for text in said if 2 < len(text.split()) < 15 and "?" not in text and "name" not in text]
 
 
 def exchanges(lines: Sequence[Line]) -> list[Step]:

@@ -43,6 +43,9 @@ class Phase:
     """See drills.Shape."""
     bits: int = 0
     """4 or 8: weights are rounded as the Bundle will store them; 0: not."""
+    dropout: float = 0.0
+    """Share of each layer's output that is dropped: what keeps a small corpus, read many times, from being learned
+    by heart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,10 @@ def _phase(entry: dict[str, Any], path: Path) -> Phase:
         raise ConfigError(
             f"recipe `{path}`: `mix` of phase `{phase.name}` must share out {', '.join(KINDS)}, got {phase.mix}"
         )
-    if phase.bits not in (0, 4, 8) or phase.length < 16 or phase.rows < 1:
-        raise ConfigError(f"recipe `{path}`: `bits`, `length` or `rows` of phase `{phase.name}` is out of range")
+    in_range = phase.bits in (0, 4, 8) and phase.length >= 16 and phase.rows >= 1 and 0 <= phase.dropout < 1
+    if not in_range:
+        text = f"recipe `{path}`: `bits`, `length`, `rows` or `dropout` of phase `{phase.name}` is out of range"
+        raise ConfigError(text)
     return phase
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from npc_runtime.persona import MOODS
 from npc_runtime.training.cards import CORE
 from npc_runtime.training.corpus import Line
-from npc_runtime.training.values import IGNORANCE, UNKNOWN_NAME, UNKNOWN_PLACE, Values, slots
+from npc_runtime.training.values import DULL, IGNORANCE, PRONOUN_SLOTS, UNKNOWN_NAME, UNKNOWN_PLACE, Values, slots
 
 if TYPE_CHECKING:
     import random
@@ -28,8 +28,6 @@ ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.375
 REWORDED = 0.4
 """Share of the player's lines that are reworded."""
 _FILLERS = ("really", "just", "well", "now", "please", "maybe", "actually", "still", "also", "so", "uh", "like", "then")
-
-PRONOUN_SLOTS = {"they", "them", "their"}
 
 _ASIDES = [
     "By the way, ",
@@ -79,9 +77,11 @@ class Told:
     facts: tuple[str, ...]
 
 
-def near(kind: str) -> set[str]:
-    """A kind and all the kinds that may be taken for it."""
-    return {kind}.union(*(group for group in KIN if kind in group))
+def near(card: PlayerCard) -> set[str]:
+    """A card's kind, every kind that may be taken for it, and its telling words: a sister is a sister in any card."""
+    named = {word for word in card.kind.split("_") if word not in DULL} | {noun.split()[-1] for noun in card.nouns}
+    groups = (group for group in KIN if card.kind in group)
+    return {card.kind, *card.kin, *(f"about {word}" for word in named)}.union(*groups)
 
 
 def heard(text: str, rng: random.Random | None = None) -> Line:
@@ -164,12 +164,16 @@ class Facts:
         wanted = set.intersection(*(slots(text) for text in self._answers)) - PRONOUN_SLOTS
         return Told(self.card.kind, tuple(self.values[slot] for slot in sorted(wanted)))
 
-    def tell(self, more: str = "") -> Step:
-        """The player tells it."""
+    def tell(self, before: str = "", after: str = "") -> Step:
+        """The player tells it, perhaps in the middle of something else."""
         rng = self._rng
-        greeting = rng.choice(_GREETINGS) if rng.random() < 0.15 and not self._tell.startswith("E: ") else ""
-        line = heard(greeting + self.values.fill(reworded(self._tell, rng)) + more, rng)
+        told = self.values.fill(reworded(self._tell, rng))
+        if not self._tell.startswith("E: "):
+            greeting = rng.choice(_GREETINGS).strip() if rng.random() < 0.15 else ""
+            parts = [part for part in (greeting, before, told, after) if part]
+            told = " ".join((*map(_ended, parts[:-1]), parts[-1]))
         acks = usable(self.card.ack, self.known)
+        line = heard(told, rng)
         return (line, said(self.values.fill(rng.choice(acks)), rng, ACK)) if acks else (line,)
 
     def volunteer(self) -> Step | None:
@@ -208,6 +212,11 @@ class Facts:
         question = aside(self.values.fill(asked), self._rng)
         answer = self.values.fill(self._rng.choice(self._answers))
         return (heard(question, self._rng), said(answer, self._rng, ANSWER))
+
+
+def _ended(text: str) -> str:
+    """The text with a stop where something may follow."""
+    return text if text[-1:] in ".!?," else f"{text}."
 
 
 def aside(question: str, rng: random.Random) -> str:

@@ -113,6 +113,7 @@ class Run:
         """Trains the phase under way to its end (True) or to the deadline (False)."""
         phase, at = self.phase, self.at
         self.model.quantize_weights(phase.bits or None)
+        self.model.dropout = phase.dropout
         made = Batches(
             self.material,
             phase,
@@ -152,6 +153,8 @@ class Run:
         rate = rate_at(phase, self._share(phase), self.place.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if phase.dropout:  # what is dropped depends on the step alone, so that a resumed run drops the same
+            torch.manual_seed(hash((self.recipe.seed, self.place.phase, self.place.step, self.at.rank)))
         self.optimizer.zero_grad(set_to_none=True)
         loss = character_loss(self.model, batch, self.at.device)
         loss.backward()  # type: ignore[no-untyped-call]

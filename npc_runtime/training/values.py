@@ -34,6 +34,8 @@ ITEMS, _QUALITIES, FOODS, ANIMALS = _words("items"), _words("qualities"), _words
 JOBS, COLORS, TIMES = _words("jobs"), _words("colors"), _words("times")
 IGNORANCE, UNKNOWN_NAME, UNKNOWN_PLACE = _words("ignorance"), _words("unknown_name"), _words("unknown_place")
 NOT_NAMES = frozenset(_words("not_names"))
+DULL = frozenset(_words("dull"))
+"""Words of a kind's name that say nothing of what the fact is about."""
 _UNITS, _TENS = _words("units"), _words("tens")
 _NUMBERS = (*_UNITS, "eighteen", "nineteen")
 
@@ -42,6 +44,8 @@ PRONOUNS = (
     {"they": "she", "them": "her", "their": "her"},
     {"they": "they", "them": "them", "their": "their"},
 )
+
+PRONOUN_SLOTS = frozenset({"they", "them", "their"})
 
 _SLOT = re.compile(r"\{([a-z]+)(\d?)\}")
 _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!one\b|uni|use|eu)")
