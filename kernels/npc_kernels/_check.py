@@ -35,6 +35,21 @@ def check_shape(
         raise ValueError(f"`{name}` must be on {like.device} like `x`, got {tensor.device}")
 
 
+def check_slots(store: Tensor, slots: Tensor, rows: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `store` has (S, *shape), contiguous but for S, and `slots` one integer for each row."""
+    if tuple(store.shape[1:]) != shape or store.dim() != len(shape) + 1:
+        raise ValueError(f"`store` must have shape (S, {', '.join(map(str, shape))}), got {tuple(store.shape)}")
+    if store.dtype not in _FLOATS:
+        raise ValueError(f"`store` must be float32, bfloat16 or float16, got {store.dtype}")
+    if store.stride()[1:] != (shape[1], 1):
+        raise ValueError(f"`store` must be contiguous within a slot, got strides {store.stride()}")
+    if tuple(slots.shape) != rows.shape[:1] or slots.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"`slots` must be ({rows.shape[0]}) int32 or int64, got {tuple(slots.shape)} {slots.dtype}")
+    for name, tensor in (("store", store), ("slots", slots)):
+        if tensor.device != rows.device:
+            raise ValueError(f"`{name}` must be on {rows.device} like the rows, got {tensor.device}")
+
+
 def rows_contiguous(tensor: Tensor) -> Tensor:
     """Give the tensor itself if its channels lie side by side, else a copy."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

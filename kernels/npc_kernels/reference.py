@@ -1,13 +1,18 @@
-"""The definitions: every operation in plain PyTorch and fp32, differentiable by autograd.
+"""The definitions: every operation in plain PyTorch and fp32, differentiable by autograd (the steps excepted).
 
 Letters: B batch, L tokens, E channels (d_inner), N d_state, K d_conv.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from npc_kernels.step_weights import StepWeights
 
 
 def selective_scan_ref(
@@ -96,3 +101,59 @@ def linear_cross_entropy_ref(hidden: Tensor, weight: Tensor, targets: Tensor, we
     """Weighted sum of the cross-entropies; arguments and result as `linear_cross_entropy`."""
     losses = F.cross_entropy((hidden @ weight.to(hidden.dtype).t()).float(), targets, reduction="none")
     return (losses * weights.float()).sum()
+
+
+def conv_step_ref(x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve one token a row; arguments and result as `conv_step`."""
+    live, rows = slots >= 0, slots.clamp(min=0).long()
+    window = torch.cat([store[rows].float(), x.float()[:, None]], 1)  # (B, K, E)
+    y = (window * weight.float().t()).sum(1)
+    if bias is not None:
+        y = y + bias.float()
+    store[rows[live]] = window[live, 1:].to(store.dtype)
+    return torch.where(live[:, None], F.silu(y), torch.zeros_like(y)).to(x.dtype)
+
+
+def state_step_ref(
+    store: Tensor,
+    slots: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    dt_weight: Tensor | None = None,
+) -> Tensor:
+    """Advance one token a row; arguments and result as `state_step`."""
+    live, rows = slots >= 0, slots.clamp(min=0).long()
+    dt = dt.float() if dt_weight is None else dt.float() @ dt_weight.float().t()
+    delta = F.softplus(dt + dt_bias.float())  # (B, E)
+    decay = torch.exp(delta[:, None, :] * A.float().t())  # (B, N, E)
+    state = decay * store[rows].float() + B.float()[:, :, None] * (delta * x.float())[:, None, :]
+    y = (state * C.float()[:, :, None]).sum(1) + D.float() * x.float()
+    store[rows[live]] = state[live].to(store.dtype)
+    y = y * F.silu(z.float())
+    return torch.where(live[:, None], y, torch.zeros_like(y)).to(x.dtype)
+
+
+def norm_linear_ref(residual: Tensor, norm: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
+    """Normalise and multiply in fp32; arguments and result as `norm_linear`."""
+    scale = torch.rsqrt(residual.float().square().mean(-1, keepdim=True) + eps)
+    return (residual.float() * scale * norm.float()) @ weight.float().t()
+
+
+def decode_step_ref(tokens: Tensor, slots: Tensor, conv: Tensor, ssm: Tensor, weights: StepWeights) -> Tensor:
+    """Feed one token a row; arguments and result as `decode_step`, all in fp32."""
+    residual = F.embedding(tokens, weights.embedding).float()
+    for w, conv_store, ssm_store in zip(weights.layers, conv, ssm, strict=True):
+        xz = norm_linear_ref(residual, w.norm, w.in_proj, weights.eps)
+        x, z = xz.chunk(2, -1)
+        x = conv_step_ref(x, conv_store, slots, w.conv_weight, w.conv_bias)
+        n_state = w.A.shape[1]
+        dt, B, C = (x @ w.x_proj.float().t()).split([w.dt_proj.shape[1], n_state, n_state], -1)
+        y = state_step_ref(ssm_store, slots, x, dt, w.dt_bias, w.A, B, C, w.D, z, w.dt_proj)
+        residual = residual + y @ w.out_proj.float().t()
+    return norm_linear_ref(residual, weights.norm_f, weights.head, weights.eps)
