@@ -4,6 +4,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib import util
 from pathlib import Path
@@ -62,7 +63,7 @@ def _recipe(name: str) -> Path:
 @with_limits
 def evaluate(
     limits: dict[str, Any],
-    corpus: Annotated[Path, typer.Option(help="Corpus folder that holds `scenes` and `cards`.")],
+    corpus: Annotated[Path, typer.Option(help="Corpus folder that holds `scenes` and `cards`, packed or not.")],
     bundle: BundleArgument = None,
     backend: BackendOption = "auto",
     probes: Annotated[int, typer.Option(help="Questions asked for each figure.", min=1)] = 40,
@@ -71,6 +72,10 @@ def evaluate(
         typer.Option(help="Exchanges between a fact and its question; may be repeated.", show_default="1, 5, 20"),
     ] = None,
     conversations: Annotated[int, typer.Option(help="Conversations simulated.", min=0)] = 0,
+    trigram: Annotated[bool, typer.Option(help="Hold the perplexity against a trigram of the Bundle's size.")] = False,
+    beside: Annotated[
+        str | None, typer.Option(help="Another Bundle, whose perplexity is told too.", show_default="none")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,17 +86,26 @@ def evaluate(
     from npc_runtime.backends import choose
     from npc_runtime.bundle import Bundle, default_bundle_path, find_bundle
     from npc_runtime.config import load_config
+    from npc_runtime.evaluation.perplexity import perplexity
     from npc_runtime.evaluation.report import Sheet, Size
     from npc_runtime.evaluation.report import evaluate as ask
     from npc_runtime.evaluation.rows import BackendRows
+    from npc_runtime.evaluation.trigram import read_trigram
 
     found = Bundle.load(default_bundle_path() if bundle is None else find_bundle(bundle))
     size = Size(probes=probes, gaps=tuple(gap or (1, 5, 20)), scenes=probes, conversations=conversations)
     exam, sheet = _exam(corpus), Sheet()
+    if trigram:
+        exam = replace(exam, trigram=read_trigram(corpus, found.tokenizer, found.weights_path.stat().st_size))
     computing, reason = choose(backend, found, load_config(None, **limits))
     print(f"{found.name} {found.version}, {reason}", file=sys.stderr)
     for line in ask(BackendRows(computing), found.tokenizer, exam, size, sheet, seed):
         print(line, file=sys.stderr, flush=True)
+    if beside is not None:
+        other = Bundle.load(find_bundle(beside))
+        rows = BackendRows(choose(backend, other, load_config(None, **limits))[0])
+        name = f"held-out scenes, {other.name} {other.version}"
+        print(sheet.measure(name, perplexity(rows, other.tokenizer, exam.scenes[: size.scenes])), file=sys.stderr)
     if as_json:
         print(json.dumps({"bundle": found.name, "hash": found.hash, "figures": sheet.figures}))
     else:

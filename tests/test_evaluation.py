@@ -6,11 +6,13 @@ import math
 import random
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
 from npc_runtime.backends.reference import ReferenceBackend, ReferenceModel
 from npc_runtime.evaluation.company import faults, looping, scripts, simulate
+from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.persona import persona_questions, secrets_kept
 from npc_runtime.evaluation.recall import PHRASINGS, Share, abstention, holds, ignorant, recall
@@ -18,14 +20,17 @@ from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
 from npc_runtime.evaluation.rows import GREEDY, BackendRows
 from npc_runtime.evaluation.talk import Spoken, Talker
 from npc_runtime.evaluation.torch_rows import TorchRows
+from npc_runtime.evaluation.trigram import Trigram
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.model.mamba import Mamba
-from npc_runtime.persona import Persona
+from npc_runtime.persona import MOODS, Persona
+from npc_runtime.prompt import Head
 from npc_runtime.sampling import Draw, Sampling
 from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
 from npc_runtime.training.corpus import Line, Scene
 from npc_runtime.training.drills import Drills
 from npc_runtime.training.export import dense_tensors
+from npc_runtime.training.render import Renderer
 from npc_runtime.training.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
@@ -144,6 +149,37 @@ def test_perplexity_counts_only_what_the_character_says(model: Mamba, tokenizer:
     mood_say = len(tokenizer.encode("wary")) + 1
     assert one.tokens == 2 * (mood_say + len(tokenizer.encode("Good")) + 1)
     assert one.bits_per_byte == pytest.approx(math.log2(one.per_token) * one.tokens / (2 * len(b"Good")))
+
+
+def test_a_trigram_knows_what_it_read_and_sums_to_one(tokenizer: SentencePieceTokenizer) -> None:
+    text = np.asarray([1, 2, 3, 1, 2, 3, 1, 2, 4] * 50, np.uint16)
+    trigram = Trigram(text, 1 << 20)
+    for before, last in ((1, 2), (2, 3), (9, 9), (9, 2)):
+        assert sum(trigram.probability(before, last, token, 12) for token in range(12)) == pytest.approx(1)
+    assert trigram.probability(1, 2, 3, 12) > 0.6 > 0.2 > trigram.probability(1, 2, 4, 12) * 0.6
+    assert trigram.probability(7, 7, 2, 12) > trigram.probability(7, 7, 11, 12) > 0
+    assert Trigram(text, 12).entries == 2
+    read = Renderer(tokenizer).scene(SCENES[0]).tokens
+    known = Trigram(np.tile(read, 40), 1 << 20).perplexity(tokenizer, SCENES[:2])
+    assert known.per_token < 2 < Trigram(text, 1 << 20).perplexity(tokenizer, SCENES[:2]).per_token
+    assert known.tokens == perplexity(rows_of(Mamba(ModelConfig(16, 2, 330)).eval(), tokenizer, "torch"), tokenizer,
+                                      SCENES[:2]).tokens  # fmt: skip
+
+
+def test_heads_are_held_against_the_author(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:
+    lines = (Line("player", "Take it"), Line("npc", "Good", "happy", "take"), Line("npc", "No", "wary"))
+    scenes = [Scene(Persona("Ann", "cook"), lines, "s", True)]
+    talker = Scripted(tokenizer, "")
+    talker.heads = lambda prompts: [Head("happy", "take"), Head("wary", "give")]  # type: ignore[method-assign]
+    assert heads(talker, scenes) == {
+        "moods that agree": Share(2, 2),
+        "actions, precision": Share(1, 2),
+        "actions, recall": Share(1, 1),
+    }
+    found = Talker(rows_of(model, tokenizer, "torch"), tokenizer)
+    prompts = [found.prompt(scenes[0].persona, lines[:at]) for at in (1, 2)]
+    assert found.heads(prompts) == found.heads(prompts)
+    assert all(head.mood in MOODS for head in found.heads(prompts))
 
 
 def test_simulated_conversations_repeat_with_the_seed(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:

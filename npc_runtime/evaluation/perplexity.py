@@ -30,13 +30,16 @@ def perplexity(rows: Rows, tokenizer: Tokenizer, scenes: Sequence[Scene]) -> Per
     """Over all scenes together."""
     renderer = Renderer(tokenizer)
     documents = [renderer.scene(scene) for scene in scenes]
-    total, count, spoken = 0.0, 0, 0
+    total, count = 0.0, 0
     for first in range(0, len(documents), rows.most):
         part = documents[first : first + rows.most]
         for document, scores in zip(part, rows.score([[int(t) for t in d.tokens] for d in part]), strict=True):
             counted = [score for score, weight in zip(scores, document.weights[1:], strict=True) if weight >= ONE // 2]
             total -= sum(counted)
             count += len(counted)
-    for scene in scenes:
-        spoken += sum(len(line.text.encode()) for line in scene.lines if line.who == "npc")
-    return Perplexity(math.exp(total / max(count, 1)), total / math.log(2) / max(spoken, 1), count)
+    return Perplexity(math.exp(total / max(count, 1)), total / math.log(2) / counted_bytes(scenes), count)
+
+
+def counted_bytes(scenes: Sequence[Scene]) -> int:
+    """Bytes that the characters of some scenes say, at least 1."""
+    return max(1, sum(len(line.text.encode()) for scene in scenes for line in scene.lines if line.who == "npc"))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.evaluation.company import faults, sample_page, scripts, simulate
+from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.persona import persona_questions, secrets_kept
 from npc_runtime.evaluation.recall import GAPS, PHRASINGS, Share, abstention, recall
@@ -17,7 +18,9 @@ from npc_runtime.training.drills import Drills
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from npc_runtime.evaluation.perplexity import Perplexity
     from npc_runtime.evaluation.rows import Rows
+    from npc_runtime.evaluation.trigram import Trigram
     from npc_runtime.tokenizer import Tokenizer
     from npc_runtime.training.cards import Cards
     from npc_runtime.training.corpus import Scene
@@ -31,6 +34,8 @@ class Exam:
     scenes: list[Scene]
     cards: Cards
     unseen_cards: Cards
+    trigram: Trigram | None = None
+    """What the perplexity is held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,16 @@ class Sheet:
         self.examples[name] = [f"{p.lines[-1].text} [{', '.join(p.facts)}] -> {answer}" for p, answer in pairs[:6]]
         return f"{name}: {share.right} of {share.of} ({share.percent:.1f} %)"
 
+    def measure(self, name: str, found: Perplexity, **more: int) -> str:
+        """Notes a perplexity; returns a line that tells of it."""
+        self.figures[name] = {
+            "perplexity": round(found.per_token, 2),
+            "bits per byte": round(found.bits_per_byte, 3),
+            "tokens": found.tokens,
+            **more,
+        }
+        return f"{name}: {self.figures[name]}"
+
     def text(self) -> str:
         """The sheet as lines."""
         lines = []
@@ -81,14 +96,18 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("secrets kept, cards unseen", share, pairs)
     if size.scenes:
-        measured = perplexity(rows, tokenizer, exam.scenes[: size.scenes])
-        sheet.figures["held-out scenes"] = {
-            "perplexity": round(measured.per_token, 2),
-            "bits per byte": round(measured.bits_per_byte, 3),
-            "tokens": measured.tokens,
-        }
-        yield f"held-out scenes: {sheet.figures['held-out scenes']}"
+        yield from _scenes(talker, exam, exam.scenes[: size.scenes], sheet)
     yield from _company(talker, exam, size, sheet, seed)
+
+
+def _scenes(talker: Talker, exam: Exam, scenes: Sequence[Scene], sheet: Sheet) -> Iterator[str]:
+    """What the characters of scenes say, token by token, and how: their moods and actions."""
+    yield sheet.measure("held-out scenes", perplexity(talker.rows, talker.tokenizer, scenes))
+    if exam.trigram is not None:
+        found = exam.trigram.perplexity(talker.tokenizer, scenes)
+        yield sheet.measure("held-out scenes, trigram", found, entries=exam.trigram.entries, read=exam.trigram.tokens)
+    for name, share in heads(talker, scenes).items():
+        yield sheet.add(name, share)
 
 
 def _memory(talker: Talker, drills: Drills, exam: Exam, size: Size, sheet: Sheet, seed: int) -> Iterator[str]:

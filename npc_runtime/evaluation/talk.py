@@ -35,7 +35,7 @@ class Talker:
     """Drives Rows through prompts and replies of layout 1."""
 
     def __init__(self, rows: Rows, tokenizer: Tokenizer) -> None:
-        self.rows, self._tokenizer = rows, tokenizer
+        self.rows, self.tokenizer = rows, tokenizer
         self.layout = ControlLayout(tokenizer)
         self._heads = self.layout.heads(MOODS, ACTIONS)
         self._calm = self.layout.heads(("neutral",), ())
@@ -67,10 +67,31 @@ class Talker:
             texts += [reply.text for reply in self._speak(len(part), cue[-1], GREEDY, max_tokens)]
         return texts
 
+    def heads(self, prompts: Sequence[Sequence[int]]) -> list[Head]:
+        """The likeliest mood and action with which each prompt would be answered."""
+        found: list[Head] = []
+        for first in range(0, len(prompts), self.rows.most):
+            part = prompts[first : first + self.rows.most]
+            cue = self.layout.cue(Persona("", ""))
+            self.rows.start([[*prompt, *cue[:-1]] for prompt in part])
+            readers = [ReplyReader(self.layout, self.tokenizer, self._heads, 1) for _ in part]
+            tokens = [cue[-1]] * len(part)
+            while any(reader.head is None and reader.finish is None for reader in readers):
+                draws = [
+                    None if reader.head or reader.finish else Draw(token, GREEDY, 0, 0, 0, reader.allowed)
+                    for reader, token in zip(readers, tokens, strict=True)
+                ]
+                tokens = self.rows.step(draws)
+                for reader, token, draw in zip(readers, tokens, draws, strict=True):
+                    if draw is not None:
+                        self._push(reader, token, [])
+            found += [reader.head or Head("neutral") for reader in readers]
+        return found
+
     def _speak(self, count: int, token: int, sampling: Sampling, max_tokens: int) -> list[Spoken]:
         readers = []
         for _ in range(count):
-            reader = ReplyReader(self.layout, self._tokenizer, self._calm, max_tokens)
+            reader = ReplyReader(self.layout, self.tokenizer, self._calm, max_tokens)
             for known in self.layout.head(Head("neutral")):
                 reader.push(known)
             readers.append(reader)
@@ -78,7 +99,7 @@ class Talker:
 
     def reply(self, count: int, sampling: Sampling, seed: int, turn: int, recent: list[list[int]]) -> list[Spoken]:
         """A reply of every row, sampled; `recent` (each row's latest tokens) is brought up to date."""
-        readers = [ReplyReader(self.layout, self._tokenizer, self._heads, sampling.max_tokens) for _ in range(count)]
+        readers = [ReplyReader(self.layout, self.tokenizer, self._heads, sampling.max_tokens) for _ in range(count)]
         cue = self.layout.cue(Persona("", ""))
         self.rows.read([cue[:-1]] * count)
         return self._draw(readers, [cue[-1]] * count, sampling, seed, turn, recent)
