@@ -15,7 +15,7 @@ from npc_runtime.bundle import Bundle
 from npc_runtime.errors import ConfigError, FileError
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.model.mamba import Mamba
-from npc_runtime.training import average, train
+from npc_runtime.training import average, memory, train
 from npc_runtime.training.batches import Batches, Material, make_batch
 from npc_runtime.training.checkpoint import NAME
 from npc_runtime.training.export import dense_tensors, export
@@ -62,7 +62,9 @@ def recipe(*phases: Phase) -> Recipe:
 
 
 def phase(steps: int, bits: int = 0, name: str = "a") -> Phase:
-    return Phase(name, length=64, rows=2, mix=MIX, rate=(1e-2, 1e-3), steps=steps, warmup=2, filler=2, bits=bits)
+    return Phase(
+        name, length=64, rows=2, mix=MIX, rate=(1e-2, 1e-3), steps=steps, warmup=2, filler=2, bits=bits, dropout=0.1
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +102,30 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(folder: Path, tmp_path: Path)
     assert resumed.place.step == 5
     assert resumed.go()
     assert losses(parts) == losses(whole)
+
+
+def _work(rank: int, folder: Path, out: Path, meeting: str) -> None:
+    """One of two processes that train together."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    phase = Phase("one", 64, 4, MIX, (1e-2, 1e-2), steps=6, dropout=0.1)
+    at = Workplace(torch.device("cpu"), rank, 2)
+    run = Run(recipe(phase), Material(folder, recipe(phase)), out, at, lambda text: None)
+    assert run.go()
+    torch.save(run.model.state_dict(), out / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
+    """Each reads other rows and drops other features; their weights stay the same, bit for bit."""
+    meeting = f"file://{tmp_path / 'meeting'}"
+    torch.multiprocessing.spawn(_work, (folder, tmp_path, meeting), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    phase = Phase("one", 64, 4, MIX, (1e-2, 1e-2), steps=6, dropout=0.1)
+    alone = Run(recipe(phase), Material(folder, recipe(phase)), tmp_path / "alone", CPU, lambda text: None)
+    alone.go()
+    assert not torch.equal(one["embedding.weight"], alone.model.state_dict()["embedding.weight"])
 
 
 def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
@@ -213,3 +239,15 @@ def test_shipped_recipes_read_and_bad_ones_name_the_key(tmp_path: Path) -> None:
         bad.write_text(text.replace(old, new, 1), "utf-8")
         with pytest.raises(ConfigError, match=expected):
             read_recipe(bad)
+
+
+def test_a_recipe_that_does_not_fit_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = recipe(replace(phase(5), name="huge", rows=64, length=4096))
+    model = Mamba(mine.model)
+    assert memory.parameters(mine.model) == sum(weight.numel() for weight in model.parameters())
+    memory.check_memory(mine, 1, torch.device("cpu"))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1 << 30)
+    with pytest.raises(ConfigError, match=r"`huge` .* needs about \d+\.\d GB .* has 1\.0 GB") as caught:
+        memory.check_memory(mine, 1, torch.device("cpu"))
+    fits = int(caught.value.hint.split()[4])
+    memory.check_memory(replace(mine, phases=(replace(mine.phases[0], rows=fits),)), 1, torch.device("cpu"))

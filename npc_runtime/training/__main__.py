@@ -18,6 +18,7 @@ from npc_runtime.evaluation.torch_rows import TorchRows
 from npc_runtime.training.batches import Material
 from npc_runtime.training.export import export
 from npc_runtime.training.give import WEIGHTS, give_weights, split
+from npc_runtime.training.memory import check_memory
 from npc_runtime.training.prepare import TOKENIZER
 from npc_runtime.training.recipe import read_recipe
 from npc_runtime.training.train import Run, Workplace
@@ -82,10 +83,12 @@ def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
 
 
 def _workplace(workers: int) -> Workplace:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    """The device of this process, and its place among those that torchrun started."""
+    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if not torch.cuda.is_available():
-        return Workplace(torch.device("cpu"), workers=workers)
-    rank = int(os.environ.get("RANK", "0"))
+        if world > 1:
+            torch.distributed.init_process_group("gloo")
+        return Workplace(torch.device("cpu"), rank, world, workers)
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -110,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe = read_recipe(options.recipe)
         material = Material(options.data, recipe)
         at = _workplace(options.workers)
+        check_memory(recipe, at.world, at.device)
         run = Run(recipe, material, options.out, at, lambda text: print(text, flush=True))
         watch = Watch(material, options.give)
         print(f"ready after {time.monotonic() - started:.1f} s", flush=True)

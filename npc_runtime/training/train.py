@@ -182,6 +182,8 @@ class Run:
             "rate": float(f"{self.optimizer.param_groups[0]['lr']:.3g}"),
             "seconds": round(self.place.seconds, 1),
         }
+        if self.at.device.type == "cuda":
+            record["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
         self._tell(json.dumps(record))
 
     def _agreed(self, clock: tuple[float, float, float]) -> tuple[float, float, float]:
