@@ -15,7 +15,7 @@ from npc_runtime.evaluation.company import faults, looping, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.persona import persona_questions, secrets_kept
-from npc_runtime.evaluation.recall import PHRASINGS, Share, abstention, holds, ignorant, recall
+from npc_runtime.evaluation.recall import Share, abstention, holds, ignorant, recall
 from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
 from npc_runtime.evaluation.rows import GREEDY, BackendRows
 from npc_runtime.evaluation.talk import Spoken, Talker
@@ -26,7 +26,7 @@ from npc_runtime.model.mamba import Mamba
 from npc_runtime.persona import MOODS, Persona
 from npc_runtime.prompt import Head
 from npc_runtime.sampling import Draw, Sampling
-from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
+from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard, phrasings
 from npc_runtime.training.corpus import Line, Scene
 from npc_runtime.training.drills import Drills
 from npc_runtime.training.export import dense_tensors
@@ -76,7 +76,7 @@ def test_recall_abstention_and_corrections_are_scored_by_what_was_told(tokenizer
     parrot, honest = Scripted(tokenizer, ""), Scripted(tokenizer, "You never said.")
     for gap in (1, 4):
         assert recall(parrot, drills, [NAME], gap, 5)[0] == Share(5, 5)
-        assert recall(parrot, drills, PHRASINGS, gap, 12)[0] == Share(12, 12)
+        assert recall(parrot, drills, phrasings().player, gap, 12)[0] == Share(12, 12)
         assert recall(honest, drills, [NAME], gap, 5)[0] == Share(0, 5)
         assert abstention(honest, drills, [NAME], gap, 5)[0] == Share(5, 5)
         assert abstention(Scripted(tokenizer, "You are Tarn."), drills, [NAME], gap, 5)[0] == Share(0, 5)

@@ -67,4 +67,3 @@ def test_our_own_decks_hold_what_they_ask_for(tmp_path: Path) -> None:
         told = set.union(*(slots(text) for text in card.answer)) - PRONOUN_SLOTS
         given = [text for text in card.ask if told & slots(text) == told and told]
         assert not given, f"{card.kind}: {given} give the answer away"
-    assert len({card.kind for card in deck.player}) == len(deck.player)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npc_runtime.prompt import persona_lines
-from npc_runtime.training.cards import PlayerCard
 from npc_runtime.training.values import slots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from npc_runtime.evaluation.talk import Talker
+    from npc_runtime.training.cards import PlayerCard
     from npc_runtime.training.drills import Drills, Probe
 
 GAPS = (1, 5, 20, 50, 100)
@@ -29,72 +29,6 @@ _DENIES = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+|\d+")
-
-PHRASINGS = (
-    PlayerCard(
-        "name",
-        (),
-        (
-            "Well, I suppose I should introduce myself. I am known as {person}.",
-            "{person} is what my mother named me.",
-            "You may address me as {person}, good sir.",
-            "Oh, how rude of me! {person}.",
-        ),
-        (),
-        (
-            "Could you remind me what name I gave?",
-            "I wonder, does my name still come to mind?",
-            "Be so good as to say my name.",
-            "What do people call me, do you recall?",
-        ),
-        ("{person}",),
-    ),
-    PlayerCard(
-        "home_town",
-        (),
-        (
-            "My people all live in {place}.",
-            "It's been years since I left {place}, where I grew up.",
-            "Have you ever been to {place}? That's home for me.",
-        ),
-        (),
-        ("Which place do I call home?", "Remind me where I grew up.", "Do you recall the town I come from?"),
-        ("{place}",),
-    ),
-    PlayerCard(
-        "told_item",
-        (),
-        ("There is a {item} hidden under my coat.", "The only thing I brought along is a {item}."),
-        (),
-        ("What did I bring with me?", "Can you recall which object I've got?"),
-        ("{item}",),
-    ),
-    PlayerCard(
-        "profession",
-        (),
-        ("For ten years now I've been a {job}.", "I make my money as a {job}."),
-        (),
-        ("How do I make my money?", "Do you recall my profession?"),
-        ("{job}",),
-    ),
-    PlayerCard(
-        "sister_name",
-        (),
-        ("I've got one sister, she is named {person}.", "My little sister {person} is waiting for me."),
-        (),
-        ("How is my sister called?", "Which name does my sister have?"),
-        ("{person}",),
-    ),
-    PlayerCard(
-        "likes_food",
-        (),
-        ("The best thing in the world is {food}, if you ask me.", "Food? I prefer {food} over all else."),
-        (),
-        ("Which dish do I prefer?", "Name the food I like most."),
-        ("{food}",),
-    ),
-)
-"""Ways of telling and asking that no card uses, for kinds that the training cards know."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from npc_runtime.evaluation.company import faults, sample_page, scripts, simulat
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.persona import persona_questions, secrets_kept
-from npc_runtime.evaluation.recall import GAPS, PHRASINGS, Share, abstention, recall
+from npc_runtime.evaluation.recall import GAPS, Share, abstention, recall
 from npc_runtime.evaluation.talk import Talker
 from npc_runtime.sampling import Sampling
+from npc_runtime.training.cards import phrasings
 from npc_runtime.training.drills import Drills
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     yield sheet.add("persona facts, cards seen", share, pairs)
     share, pairs = persona_questions(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("persona facts, cards unseen", share, pairs)
+    share, pairs = persona_questions(talker, exam.scenes, phrasings().persona, size.probes, seed)
+    yield sheet.add("persona facts, phrasings unseen", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("secrets kept, cards unseen", share, pairs)
     if size.scenes:
@@ -111,15 +114,16 @@ def _scenes(talker: Talker, exam: Exam, scenes: Sequence[Scene], sheet: Sheet) -
 
 
 def _memory(talker: Talker, drills: Drills, exam: Exam, size: Size, sheet: Sheet, seed: int) -> Iterator[str]:
-    decks = {"cards seen": exam.cards.player, "phrasings unseen": PHRASINGS, "kinds unseen": exam.unseen_cards.player}
+    reworded = phrasings().player
+    decks = {"cards seen": exam.cards.player, "phrasings unseen": reworded, "kinds unseen": exam.unseen_cards.player}
     for gap in size.gaps:
         for name, deck in decks.items():
             share, pairs = recall(talker, drills, deck, gap, size.probes, seed)
             yield sheet.add(f"told facts after {gap}, {name}", share, pairs)
     gap = size.gaps[min(1, len(size.gaps) - 1)]
-    share, pairs = recall(talker, drills, exam.cards.player, gap, size.probes, seed, correct=True)
-    yield sheet.add(f"corrections after {gap}, cards seen", share, pairs)
-    for name, deck in (("cards seen", exam.cards.player), ("kinds unseen", exam.unseen_cards.player)):
+    for name, deck in decks.items():
+        share, pairs = recall(talker, drills, deck, gap, size.probes, seed, correct=True)
+        yield sheet.add(f"corrections after {gap}, {name}", share, pairs)
         share, pairs = abstention(talker, drills, deck, gap, size.probes, seed)
         yield sheet.add(f"never told after {gap}, {name}", share, pairs)
 

@@ -121,9 +121,17 @@ Card = TypeVar("Card")
 
 def read_cards(folder: Path) -> Cards:
     """Every card file of a folder, by the beginning of its name, and the cards of our own beside this module."""
-    own = resources.files("npc_runtime.training") / "decks"
-    texts = [(path.name, path.read_text("utf-8")) for path in _files(own)]
-    texts += [(path.name, path.read_text("utf-8")) for path in _files(folder)]
+    return cards_in(resources.files("npc_runtime.training") / "decks", folder)
+
+
+def phrasings() -> Cards:
+    """Cards for tests alone: facts told and asked in words that no deck for training holds."""
+    return cards_in(resources.files("npc_runtime.evaluation") / "decks")
+
+
+def cards_in(*folders: Path | Traversable) -> Cards:
+    """Every card file of some folders."""
+    texts = [(path.name, path.read_text("utf-8")) for folder in folders for path in _files(folder)]
     return Cards(
         persona=_deck(texts, ("persona-facts", "persona-wants"), _persona_card),
         identity=_deck(texts, ("persona-identity",), _persona_card),
@@ -171,8 +179,11 @@ def _persona_card(data: dict[str, Any]) -> PersonaCard:
 
 
 def _player_card(data: dict[str, Any]) -> PlayerCard:
-    needed = {key: _texts(data, key) for key in ("tags", "tell", "ack", "ask", "answer")}
-    more = {key: _texts(data, key, False) for key in ("unknown", "correct", "correct_ack", "volunteer", "nouns", "kin")}
+    needed = {key: _texts(data, key) for key in ("tell", "ask", "answer")}
+    more = {
+        key: _texts(data, key, False)
+        for key in ("tags", "ack", "unknown", "correct", "correct_ack", "volunteer", "nouns", "kin")
+    }
     return PlayerCard(str(data["kind"]), **needed, **more)
 
 

@@ -231,8 +231,8 @@ def aside(question: str, rng: random.Random) -> str:
 
 def never_told(card: PlayerCard, rng: random.Random) -> Step | None:
     """The player asks for what was never told."""
-    asks, answers = usable(card.ask, set()), usable(card.unknown, set())
-    if not asks or not answers:
+    asks, answers = usable(card.ask, set()), usable(card.unknown, set()) or IGNORANCE
+    if not asks:
         return None
     question = aside(reworded(rng.choice(asks), rng), rng)
     return (heard(question, rng), said(rng.choice(answers), rng, HONEST))
