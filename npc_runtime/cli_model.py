@@ -22,9 +22,13 @@ _RECIPES = Path(__file__).parent / "training" / "recipes"
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of packed material; see --corpus.")],
+    data: Annotated[Path, typer.Option(help="Folder of packed material; with --from, of your `.talk` scenes.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, found again to go on, and of the Bundle.")],
     recipe: Annotated[str, typer.Argument(help="A recipe's file, or the name of a shipped one.")] = "default",
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Fine-tune this Bundle on your own scenes.", show_default="none"),
+    ] = None,
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus folder to pack into --data first.", show_default="packed already")
     ] = None,
@@ -37,10 +41,14 @@ def train(
     """Trains a model by a recipe; status 3 when time ran out and the run can go on. Needs `npc-runtime[train]`.
 
     Example: `npc-runtime train --corpus my_corpus --data packed --out run`
+
+    Example: `npc-runtime train --from default --data my_scenes --out run`
     """
-    path = _recipe(recipe)
     if util.find_spec("torch") is None:
         raise BackendUnavailable("training needs torch, which is not installed", "pip install 'npc-runtime[train]'")
+    if from_ is not None:
+        raise typer.Exit(_finetune(from_, data, out, float("inf") if seconds is None else seconds, workers))
+    path = _recipe(recipe)
     from npc_runtime.training.__main__ import main as run
     from npc_runtime.training.prepare import prepare
 
@@ -50,6 +58,20 @@ def train(
     limit = [] if seconds is None else ["--seconds", str(seconds)]
     often = ["--every", str(every), "--workers", str(workers)]
     raise typer.Exit(run([str(path), "--data", str(data), "--out", str(out), *limit, *often]))
+
+
+def _finetune(bundle: str, data: Path, out: Path, seconds: float, workers: int) -> int:
+    """The status that `train` ends with."""
+    from npc_runtime.bundle import Bundle, find_bundle
+    from npc_runtime.training.__main__ import workplace
+    from npc_runtime.training.finetune import finetune
+
+    tuned = finetune(Bundle.load(find_bundle(bundle)), data, out, workplace(workers), seconds=seconds)
+    if tuned is None:
+        print("time ran out; run again to go on", file=sys.stderr)
+        return 3
+    print(f"{tuned}\n{tuned.bundle.path}")
+    return 0
 
 
 def _recipe(name: str) -> Path:

@@ -16,7 +16,7 @@ from npc_runtime.errors import ConfigError, FileError
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.model.mamba import Mamba
 from npc_runtime.training import average, memory, train
-from npc_runtime.training.batches import Batches, Material, make_batch
+from npc_runtime.training.batches import Batches, make_batch, read_material
 from npc_runtime.training.checkpoint import NAME
 from npc_runtime.training.export import dense_tensors, export
 from npc_runtime.training.give import give_weights, take_weights
@@ -79,7 +79,7 @@ def losses(lines: list[str]) -> list[float]:
 def test_the_loss_falls_through_the_phases_and_a_bundle_comes_out(folder: Path, tmp_path: Path) -> None:
     told: list[str] = []
     mine = recipe(phase(30), phase(10, bits=4, name="b"))
-    run = Run(mine, Material(folder, mine), tmp_path, CPU, told.append)
+    run = Run(mine, read_material(folder, mine), tmp_path, CPU, told.append)
     assert run.go()
     fallen = losses(told)
     assert fallen[-1] < fallen[0] - 0.5
@@ -92,7 +92,7 @@ def test_the_loss_falls_through_the_phases_and_a_bundle_comes_out(folder: Path, 
 
 def test_a_resumed_run_goes_on_as_if_never_stopped(folder: Path, tmp_path: Path) -> None:
     mine = recipe(phase(20))
-    material = Material(folder, mine)
+    material = read_material(folder, mine)
     whole: list[str] = []
     Run(mine, material, tmp_path / "whole", CPU, whole.append).go()
     parts: list[str] = []
@@ -110,7 +110,7 @@ def _work(rank: int, folder: Path, out: Path, meeting: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     phase = Phase("one", 64, 4, MIX, (1e-2, 1e-2), steps=6, dropout=0.1)
     at = Workplace(torch.device("cpu"), rank, 2)
-    run = Run(recipe(phase), Material(folder, recipe(phase)), out, at, lambda text: None)
+    run = Run(recipe(phase), read_material(folder, recipe(phase)), out, at, lambda text: None)
     assert run.go()
     torch.save(run.model.state_dict(), out / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -123,7 +123,7 @@ def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(one[name], two[name]) for name in one)
     phase = Phase("one", 64, 4, MIX, (1e-2, 1e-2), steps=6, dropout=0.1)
-    alone = Run(recipe(phase), Material(folder, recipe(phase)), tmp_path / "alone", CPU, lambda text: None)
+    alone = Run(recipe(phase), read_material(folder, recipe(phase)), tmp_path / "alone", CPU, lambda text: None)
     alone.go()
     assert not torch.equal(one["embedding.weight"], alone.model.state_dict()["embedding.weight"])
 
@@ -132,7 +132,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = recipe(phase(20))
-    run = Run(mine, Material(folder, mine), tmp_path, CPU, lambda _: None)
+    run = Run(mine, read_material(folder, mine), tmp_path, CPU, lambda _: None)
     run.go(seconds=-1)
     good = (tmp_path / NAME).read_bytes()
     monkeypatch.setattr(train, "character_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
@@ -143,7 +143,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
 
 def test_a_foreign_or_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
     mine = recipe(phase(5))
-    material = Material(folder, mine)
+    material = read_material(folder, mine)
     Run(mine, material, tmp_path, CPU, lambda _: None).go()
     with pytest.raises(FileError, match="belongs to recipe `test`, not `other`"):
         Run(replace(mine, name="other"), material, tmp_path, CPU, lambda _: None)
@@ -154,7 +154,7 @@ def test_a_foreign_or_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path
 
 def test_batches_are_a_function_of_seed_and_step_with_or_without_workers(folder: Path) -> None:
     mine = recipe(phase(5))
-    material = Material(folder, mine)
+    material = read_material(folder, mine)
     here = Batches(material, mine.phases[0], 1, start=3)
     there = Batches(material, mine.phases[0], 1, start=3, workers=2)
     try:
@@ -168,7 +168,7 @@ def test_batches_are_a_function_of_seed_and_step_with_or_without_workers(folder:
 
 def test_packed_documents_do_not_see_each_other(folder: Path) -> None:
     mine = recipe(phase(5))
-    batch = make_batch(Material(folder, mine), mine.phases[0], 1, 0, 8)
+    batch = make_batch(read_material(folder, mine), mine.phases[0], 1, 0, 64)
     starts = batch.seq_idx[:, 1:] != batch.seq_idx[:, :-1]
     assert starts.any()
     assert not batch.weights[:, 1:][starts].any()
@@ -232,7 +232,7 @@ def test_shipped_recipes_read_and_bad_ones_name_the_key(tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     for old, new, expected in (
         ("seed = 1", "speed = 1", "`speed` is not a key"),
-        ("minutes = 1.4", "", "needs `steps` or `minutes`"),
+        ("minutes = 1.0", "", "needs `steps` or `minutes`"),
         ("drills = 1.0", "drill = 1.0", "`mix` of phase `copying`"),
         ("[model]", "[modell]", r"needs a \[model\] table"),
     ):

@@ -15,7 +15,7 @@ import torch
 from npc_runtime.errors import NpcError
 from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
 from npc_runtime.evaluation.torch_rows import TorchRows
-from npc_runtime.training.batches import Material
+from npc_runtime.training.batches import read_material
 from npc_runtime.training.export import export
 from npc_runtime.training.give import WEIGHTS, give_weights, split
 from npc_runtime.training.memory import check_memory
@@ -25,6 +25,8 @@ from npc_runtime.training.train import Run, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from npc_runtime.training.batches import Material
 
 GLANCE = Size(probes=40, gaps=(1, 20), scenes=24, conversations=0, turns=0)
 FULL = Size(probes=200, gaps=(1, 5, 20, 50, 100), scenes=132, conversations=60, turns=25)
@@ -82,7 +84,7 @@ def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
         split(bundle.weights_path.read_bytes(), give, "weights.safetensors")
 
 
-def _workplace(workers: int) -> Workplace:
+def workplace(workers: int) -> Workplace:
     """The device of this process, and its place among those that torchrun started."""
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if not torch.cuda.is_available():
@@ -111,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         recipe = read_recipe(options.recipe)
-        material = Material(options.data, recipe)
-        at = _workplace(options.workers)
+        material = read_material(options.data, recipe)
+        at = workplace(options.workers)
         check_memory(recipe, at.world, at.device)
         run = Run(recipe, material, options.out, at, lambda text: print(text, flush=True))
         watch = Watch(material, options.give)

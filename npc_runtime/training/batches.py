@@ -12,7 +12,7 @@ import numpy as np
 
 from npc_runtime.errors import ConfigError
 from npc_runtime.tokenizer import SentencePieceTokenizer
-from npc_runtime.training.corpus import all_scenes, read_scenes, split_scenes
+from npc_runtime.training.corpus import own_scenes, read_scenes, split_scenes
 from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.prepare import TOKENIZER
 from npc_runtime.training.render import Document, Renderer
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from npc_runtime.training.cards import Cards
+    from npc_runtime.training.corpus import Scene
     from npc_runtime.training.recipe import Phase, Recipe
     from npc_runtime.training.shards import Shard
 
@@ -47,24 +49,21 @@ class Batch:
 
 
 class Material:
-    """All the data of a run, from a folder that `prepare` packed."""
+    """All the data of a run: scenes and cards to learn from and others to be asked with, and shards of other text."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
-        if not (folder / TOKENIZER).is_file():
-            raise ConfigError(
-                f"`{folder}` is no packed corpus: it lacks `{TOKENIZER}`", "Run npc_runtime.training.prepare"
-            )
-        self.tokenizer = SentencePieceTokenizer(folder / TOKENIZER)
-        if self.tokenizer.vocab_size != recipe.model.vocab_size:
-            text = f"the tokenizer has {self.tokenizer.vocab_size} pieces, the recipe's model {recipe.model.vocab_size}"
-            raise ConfigError(text)
-        self.renderer = Renderer(self.tokenizer)
-        self.scenes, _ = split_scenes(all_scenes(folder / "scenes"))
-        _, self.unseen_scenes = split_scenes(read_scenes(folder / "scenes"))
-        self.cards, self.unseen_cards = read_deck(folder / "cards").split()
+    def __init__(
+        self,
+        tokenizer: SentencePieceTokenizer,
+        scenes: tuple[Sequence[Scene], Sequence[Scene]],
+        cards: tuple[Cards, Cards],
+        shards: Sequence[Shard],
+        recipe: Recipe,
+    ) -> None:
+        self.tokenizer, self.renderer = tokenizer, Renderer(tokenizer)
+        self.scenes, self.unseen_scenes = map(list, scenes)
+        self.cards, self.unseen_cards = cards
         self.drills = Drills(self.cards, self.scenes)
         self.prose_weight = recipe.prose_weight
-        shards = [read_shard(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
         weighted = [(shard, recipe.sources.get(shard.name, 1.0)) for shard in shards]
         self._shards = {kind: _weigh(kind, weighted) for kind in ("dialogues", "prose")}
 
@@ -101,6 +100,20 @@ class Material:
                 return document
             filler //= 2
         return None
+
+
+def read_material(folder: Path, recipe: Recipe) -> Material:
+    """The material of a folder that `prepare` packed, and our own decks and scenes; ConfigError when it is none."""
+    if not (folder / TOKENIZER).is_file():
+        raise ConfigError(f"`{folder}` is no packed corpus: it lacks `{TOKENIZER}`", "Run npc_runtime.training.prepare")
+    tokenizer = SentencePieceTokenizer(folder / TOKENIZER)
+    if tokenizer.vocab_size != recipe.model.vocab_size:
+        text = f"the tokenizer has {tokenizer.vocab_size} pieces, the recipe's model {recipe.model.vocab_size}"
+        raise ConfigError(text)
+    learned, _ = split_scenes(read_scenes(folder / "scenes") + own_scenes())
+    _, unseen = split_scenes(read_scenes(folder / "scenes"))
+    shards = [read_shard(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    return Material(tokenizer, (learned, unseen), read_deck(folder / "cards").split(), shards, recipe)
 
 
 def _weigh(kind: str, weighted: Sequence[tuple[Shard, float]]) -> tuple[list[Shard], list[float]]:

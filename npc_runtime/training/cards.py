@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from importlib.abc import Traversable
     from pathlib import Path
 
+DECKS = resources.files("npc_runtime.training") / "decks"
+"""Our own cards."""
+
 TEMPERAMENTS = ("gruff", "kind", "nervous", "proud", "sly", "solemn", "cheerful", "simple")
 
 CORE = frozenset({"name", "home_town", "trade", "pet", "gift_to_npc", "debt_to", "price_agreed", "sister_name"})
@@ -121,7 +124,7 @@ Card = TypeVar("Card")
 
 def read_cards(folder: Path) -> Cards:
     """Every card file of a folder, by the beginning of its name, and the cards of our own beside this module."""
-    return cards_in(resources.files("npc_runtime.training") / "decks", folder)
+    return cards_in(DECKS, folder)
 
 
 def phrasings() -> Cards:

@@ -152,10 +152,10 @@ def read_scenes(folder: Path) -> list[Scene]:
     return scenes
 
 
-def all_scenes(folder: Path) -> list[Scene]:
-    """Every scene of a folder and of our own beside this module."""
+def own_scenes() -> list[Scene]:
+    """Every scene of our own, beside this module."""
     with resources.as_file(resources.files("npc_runtime.training") / "decks" / "scenes") as own:
-        return read_scenes(folder) + (read_scenes(own) if own.is_dir() else [])
+        return read_scenes(own)
 
 
 def read_dialogues(path: Path) -> Iterator[Scene]:

@@ -222,7 +222,7 @@ class Drills:
         """`count` exchanges of filler, from this character's scenes, other scenes, and small talk."""
         named = bool({"name", "nickname"} & (plan.used | {known}))
         while count > 0:
-            if rng.random() < 0.55:
+            if self._talk and rng.random() < 0.55:
                 steps = [threads.smalltalk(rng.choice(self._talk), plan.temperament, rng)]
             else:
                 steps = self._chunk(plan, rng, min(count, rng.randint(2, 8)), named)

@@ -42,6 +42,14 @@ def dense_tensors(weights: Mapping[str, torch.Tensor], config: ModelConfig) -> d
     return found
 
 
+def torch_weights(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+    """The opposite of `dense_tensors`: a state dict from weights under the names of the Bundle."""
+    import torch
+
+    found = {_torch_name(name): torch.from_numpy(np.array(values)) for name, values in tensors.items()}
+    return {name: weight[:, None] if name.endswith("conv1d.weight") else weight for name, weight in found.items()}
+
+
 def _torch_name(name: str) -> str:
     """A tensor's name in the torch model: layers.0.in_proj is layers.0.mixer.in_proj.weight there."""
     layer, _, last = name.rpartition(".")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, read_cards
+from npc_runtime.training.cards import DECKS, Cards, PersonaCard, PlayerCard, cards_in, read_cards
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ OWN_FACTS = 4
 def read_deck(folder: Path) -> Cards:
     """Every card of a folder and of our own, widened by the templates."""
     return widened(read_cards(folder))
+
+
+def own_deck() -> Cards:
+    """Every card of our own, widened."""
+    return widened(cards_in(DECKS))
 
 
 def widened(cards: Cards) -> Cards:
