@@ -126,6 +126,16 @@ class Archive:
 
     # ---- in
 
+    def revive(self, record: save.NpcRecord, persona: Persona, name: str) -> Npc:
+        """The Npc that a record of this Bundle holds, its State in a Slot; it is nobody's yet."""
+        if record.state is None:
+            raise SaveError(f"the save holds no State for `{record.id}`")
+        npc = Npc(name, persona, record.seed)
+        slot = self.scheduler.take_slot()
+        npc.timeline.current = Point(slot, Mark(record.turns, record.tokens, record.recent, record.log))
+        self.backend.write(slot, record.state)
+        return npc
+
     def _restore(self, session: Session, request: wire.Restore, emit: Callable[[wire.Event], None]) -> None:
         saved = self._decode(request.data, request.rebuild)
         if len(saved.records) != 1:
@@ -213,22 +223,12 @@ class _Arrival:
             room = self.archive.scheduler.room
             raise BudgetExceeded(f"{fresh} Npcs would be new and the state budget has room for {room}")
 
-    def _npc(self, record: save.NpcRecord, persona: Persona) -> Npc:
-        return Npc(self.names[record.id], persona, record.seed)
-
     def _place(self, record: save.NpcRecord, persona: Persona) -> None:
-        npc = self._npc(record, persona)
-        scheduler, state = self.archive.scheduler, record.state
-        if state is None:
-            raise SaveError(f"the save holds no State for `{record.id}`")
-        slot = scheduler.take_slot()
-        self.archive.backend.write(slot, state)
-        npc.timeline.current = Point(slot, Mark(record.turns, record.tokens, record.recent, record.log))
-        self._arrived(npc)
+        self._arrived(self.archive.revive(record, persona, self.names[record.id]))
 
     def _rebuild(self, record: save.NpcRecord, persona: Persona) -> None:
         """Reads persona and stored turns anew; what lay further back than the log is lost, and the answer says so."""
-        npc = self._npc(record, persona)
+        npc = Npc(self.names[record.id], persona, record.seed)
         cast, scheduler = self.archive.cast, self.archive.scheduler
         tokens = tuple(
             token for kind, text in _after_opening(record, persona) for token in _turn(cast, persona, kind, text)

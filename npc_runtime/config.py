@@ -25,10 +25,10 @@ PREFIX = "NPC_RUNTIME_"
 class Config:
     """Everything that bounds a daemon or an in-process Runtime. Frozen; `replace` makes another."""
 
-    state_budget_mb: int = 512
-    """Memory for States (Slots): Npcs, their rewind points, cached personas."""
-    max_batch: int = 8
-    """Most Npcs that speak in one Tick."""
+    state_budget_mb: int = 0
+    """Memory for States (Slots): Npcs, their rewind points, cached personas. 0: 512, on a GPU 3/4 of what is free."""
+    max_batch: int = 0
+    """Most Npcs that speak in one Tick. 0: 8, on a GPU up to 8192."""
     prefill_chunk: int = 128
     """Most tokens read for one Npc before others get their Tick."""
     burst: int = 8
@@ -63,11 +63,11 @@ class Config:
     """Whether a vanished client's Npcs stay for its return under the same Session name."""
     save_dir: str = ""
     """When set, saves are read and written only inside this folder."""
+    journal: str = ""
+    """When set, a folder in which the Npcs of named Sessions are kept current; an answer waits until it is there."""
 
     def __post_init__(self) -> None:
         for name in (
-            "state_budget_mb",
-            "max_batch",
             "prefill_chunk",
             "burst",
             "max_npcs",
@@ -81,7 +81,14 @@ class Config:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        for name in ("pace_tokens_per_s", "rewind_turns", "heartbeat_s", "shutdown_grace_s"):
+        for name in (
+            "state_budget_mb",
+            "max_batch",
+            "pace_tokens_per_s",
+            "rewind_turns",
+            "heartbeat_s",
+            "shutdown_grace_s",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"`{name}` must not be negative, got {getattr(self, name)}")
         if self.bits not in (0, 4, 8, 32):

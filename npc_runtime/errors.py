@@ -15,7 +15,9 @@ NpcError                  internal            a defect of ours; please report it
 │   ├── BundleError       bad_bundle          a Bundle is missing, damaged or of another version
 │   ├── SaveError         bad_save            a save is damaged, truncated or of another version
 │   ├── SaveMismatch      save_mismatch       a save was made with another Bundle
-│   └── SaveFailed        save_failed         a save could not be written; the older one stands
+│   ├── SaveFailed        save_failed         a save could not be written; the older one stands
+│   ├── JournalError      bad_journal         a journal is in use, damaged or another Bundle's
+│   └── JournalFailed     journal_failed      the journal could not be written; it is tried again
 ├── Overloaded
 │   ├── QueueFull         queue_full          too many Turns wait                        (retry)
 │   └── BudgetExceeded    budget_exceeded     no memory is left for another State        (retry)
@@ -158,6 +160,20 @@ class SaveFailed(FileError):
 
     code = "save_failed"
     hint = "Free disk space or choose another folder, then save again"
+
+
+class JournalError(FileError):
+    """A journal cannot be opened: in use, damaged, of another Bundle, or not to be written; it was left as it is."""
+
+    code = "bad_journal"
+    hint = "Give another folder, or put a backup of this one in its place"
+
+
+class JournalFailed(FileError):
+    """The journal could not be written; the text says whether the request was carried out in memory."""
+
+    code = "journal_failed"
+    hint = "Free disk space; the journal is tried again every second, and nothing that was answered is lost"
 
 
 class Overloaded(NpcError):

@@ -47,7 +47,7 @@ class Lobby:
         key = f"{user}/{name}"
         self._make_room(key, now)
         resumed = key in self.stage.sessions
-        session = self.stage.session(key)
+        session = self.stage.session(key, lasting=bool(request.session))
         peer = Peer(self._router, address, session, key, now)
         peer.named = bool(request.session)
         peer.kept = peer.named and self.config.keep_npcs
@@ -83,6 +83,7 @@ class Lobby:
             "heartbeat_s": self.config.heartbeat_s,
             "relative_paths": bool(self.config.save_dir),
             "keep_npcs": self.config.keep_npcs,
+            "journal": bool(self.config.journal),
             "limits": {"max_name": wire.MAX_NAME, **{name: getattr(self.config, name) for name in _LIMITS}},
         }
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LIMITS = {
-    "state_budget_mb": "Memory for States: Npcs, their rewind points, cached personas. MB",
-    "max_batch": "Most Npcs that speak in one Tick",
+    "state_budget_mb": "Memory for States: Npcs, rewind points, personas; 0: 512, on a GPU 3/4 of what is free. MB",
+    "max_batch": "Most Npcs that speak in one Tick; 0: 8, on a GPU up to 8192",
     "prefill_chunk": "Most tokens read for one Npc before others get their Tick",
     "burst": "Tokens made per Npc before the daemon looks at its sockets again",
     "pace_tokens_per_s": "How fast streamed speech is let out; 0: as fast as it is made. Tokens/s",
@@ -35,6 +35,7 @@ LIMITS = {
     "bits": "Weight bits of the onnx backend: 4, 8 or 32; 0: as the Bundle stores them",
     "keep_npcs": "Whether the Npcs of a client that vanished stay for its return",
     "save_dir": "Folder that saves are bound to; empty: any absolute path",
+    "journal": "Folder in which every Npc is kept current, to be there after a crash; empty: none",
 }
 """What each limit of Config means, its unit last."""
 

@@ -188,6 +188,7 @@ class Server:
         if self.lobby.waiting and now < self._deadline and self._stops == 1:
             return False
         self._cut_all()
+        self.stage.flush()
         self.lobby.fail_all(errors.ShuttingDown("the daemon ended before the request was answered"))
         self.lobby.sweep()
         return True

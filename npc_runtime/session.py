@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import wire
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from npc_runtime.persona import Persona
     from npc_runtime.scheduler import Scheduler
 
+    Emit = Callable[[wire.Event], None]
+
 _LANES = {"player": PLAYER, "background": BACKGROUND}
 
 
@@ -46,6 +49,10 @@ class Session:
         self.npcs: dict[str, Npc] = {}
         self.queued = 0
         self.ended = False
+        self.changed: Callable[[str], None] = lambda name: None
+        """Told of the id of every Npc that came, went, or has lived through a Turn, before that is answered."""
+        self.gate: Callable[[wire.Request, Emit], Emit] = lambda request, emit: emit
+        """Where the events of a request go; may refuse the request by an NpcError."""
         self._coming: set[str] = set()
         self._verbs: dict[type[wire.Request], Callable[[Any, Any], None]] = {
             wire.Spawn: self._spawn,
@@ -65,7 +72,7 @@ class Session:
         try:
             if verb is None:
                 raise UnknownOp(f"`{request.op}` is not an operation of a Session")
-            verb(request, emit)
+            verb(request, self.gate(request, emit))
         except NpcError as error:
             emit(wire.error_event(request.id, error))
 
@@ -128,10 +135,12 @@ class Session:
             self.remove(npc.id)
         self.scheduler.register(npc.timeline)
         self.npcs[npc.id] = npc
+        self.changed(npc.id)
 
     def remove(self, name: str) -> None:
         """Forgets an Npc and frees its Slots."""
         self.scheduler.unregister(self.npcs.pop(name).timeline)
+        self.changed(name)
 
     def line(self, text: str, what: str) -> str:
         """A checked line of text."""
@@ -155,9 +164,10 @@ class Session:
         self.queued += 1
         self.scheduler.submit(turn)
 
-    def _settle(self) -> None:
+    def _settle(self, npc: Npc) -> None:
         """A Turn has ended."""
         self.queued -= 1
+        self.changed(npc.id)
 
     # ---- verbs
 
@@ -211,7 +221,7 @@ class Session:
         reader = ReplyReader(layout, self.cast.tokenizer, heads, sampling.max_tokens)
         seed = npc.seed if request.seed is None else _seed(request.seed)
         speech = Speech(layout.cue(npc.persona), reader, sampling, seed, 0)
-        listener = Saying(self._settle, npc, request, emit, speech, [(request.kind, text)])
+        listener = Saying(partial(self._settle, npc), npc, request, emit, speech, [(request.kind, text)])
         turn = Turn(npc.timeline, tokens, listener, speech, _lane(request.lane), _deadline(request.deadline_ms))
         if request.stream:
             turn.pace = (
@@ -233,9 +243,10 @@ class Session:
             raise QueueFull(f"{self.queued} Turns wait already")
         tokens = self.bounded(self.cast.layout.event(text), "text")
         group = Crowd(request.id, emit, len(npcs), len(tokens))
+        lane = _lane(request.lane)
         for npc in npcs:
             self.queued += 1
-            turn = Turn(npc.timeline, tokens, Observing(self._settle, npc, group, text), lane=_lane(request.lane))
+            turn = Turn(npc.timeline, tokens, Observing(partial(self._settle, npc), npc, group, text), lane=lane)
             self.scheduler.submit(turn)
 
     def _choose(self, request: wire.Choose, emit: Callable[[wire.Event], None]) -> None:
@@ -250,7 +261,7 @@ class Session:
         moods, _ = _words(npc.persona, request.moods, ())
         heads = [(Head(mood), layout.head(Head(mood))) for mood in moods]
         choice = Choice(layout.cue(npc.persona), heads, spoken, layout.end)
-        listener = Choosing(self._settle, npc, request, emit, heard)
+        listener = Choosing(partial(self._settle, npc), npc, request, emit, heard)
         self.submit(Turn(npc.timeline, tokens, listener, choice, _lane(request.lane)))
 
     def _cancel(self, request: wire.Cancel, emit: Callable[[wire.Event], None]) -> None:
@@ -277,6 +288,7 @@ class Session:
             raise BadInput(f"`turns` must be at least 1, got {request.turns}")
         npc = self.at_rest(request.npc)
         npc.timeline.rewind(self.scheduler.pool, request.turns)
+        self.changed(npc.id)
         emit(wire.Event(request.id, "ok", self.describe(npc)))
 
     def _drop(self, request: wire.Drop, emit: Callable[[wire.Event], None]) -> None:

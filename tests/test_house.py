@@ -45,13 +45,15 @@ LEVELS: list[set[str]] = [
     },
     {"launch", "options", "pending", "peer"},
     {"description", "save", "prompt", "verbs", "backends.base"},
-    {"bundle", "client", "turn", "npc", "lobby", "gguf_export"},
+    {"bundle", "client", "turn", "npc", "lobby", "gguf_export", "journal"},
     {"importer", "backends.reference", "backends.onnx_graph", "answers", "model.rounding"},
-    {"backends.onnx", "model.mamba"},
+    {"backends.onnx", "model.mamba", "backends.cuda_store", "backends.cuda_tables"},
+    {"backends.cuda_bucket", "backends.cuda_reader"},
+    {"backends.cuda"},
     {"backends"},
     {"scheduler"},
     {"cast"},
-    {"archive", "session"},
+    {"archive", "session", "scribe"},
     {"stage"},
     {"runtime", "server"},
     {"talk", "demo", "doctor", "bench_llama", "bench_onnx", "training"},
@@ -66,9 +68,10 @@ LEVELS: list[set[str]] = [
 `doctor`, `training` and `evaluation` are rooms: inside one, modules import each other freely but never in a circle.
 """
 ROOMS = ("doctor", "training", "evaluation")
+CUDA = {"backends.cuda", "backends.cuda_bucket", "backends.cuda_reader", "backends.cuda_store", "backends.cuda_tables"}
 KNOWERS = {
-    "torch": {"model.mamba", "model.rounding", "training", "training.__main__", "evaluation"},
-    "npc_kernels": {"model.mamba", "training"},
+    "torch": {"model.mamba", "model.rounding", "training", "training.__main__", "evaluation", "backends", *CUDA},
+    "npc_kernels": {"model.mamba", "training", *CUDA},
     "triton": set(),
     "onnxruntime": {"backends.onnx", "bench", "bench_onnx"},
     "zmq": {"auth", "peer", "client", "server", "lobby", "sockets"},

@@ -297,6 +297,14 @@ def test_save_refuses_paths_that_are_no_save(game, bad):
     assert game.ask(wire.Save, path=bad) == "bad_input"
 
 
+def test_a_refused_observe_keeps_no_place_in_the_queue(game):
+    """Its places were counted before its lane was looked at, and never given back: 256 of them closed the Session."""
+    game.spawn()
+    for _ in range(3):
+        assert game.ask(wire.Observe, npcs=["marta"], text="A bell rings.", lane="fast") == "bad_input"
+    assert game.session.queued == 0
+
+
 def test_saves_stay_inside_save_dir_when_it_is_set(tmp_path):
     game = Game(make_stage(save_dir=str(tmp_path / "saves")))
     (tmp_path / "saves").mkdir()

@@ -40,6 +40,8 @@ const SENTENCES: Dictionary[String, String] = {
 	"bad_save": "The save is damaged. Load an older one.",
 	"save_mismatch": "The save was made with another character model. It can be loaded by rebuild.",
 	"save_failed": "The save could not be written. The older one is untouched.",
+	"bad_journal": "The journal cannot be opened: {detail}",
+	"journal_failed": "The journal could not be written. Is the disk full? {detail}",
 	"overloaded": "Too much at once. Try again in a moment.",
 	"queue_full": "Too many lines are waiting to be answered. Try again in a moment.",
 	"budget_exceeded": "There is no memory left for another character.",

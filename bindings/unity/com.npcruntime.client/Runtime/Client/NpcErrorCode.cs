@@ -53,6 +53,12 @@ namespace NpcRuntime
         /// <summary>A save could not be written; the older one stands.</summary>
         SaveFailed,
 
+        /// <summary>A journal is in use, damaged or of another Bundle.</summary>
+        BadJournal,
+
+        /// <summary>The daemon's journal could not be written; it is tried again.</summary>
+        JournalFailed,
+
         /// <summary>A bound was reached; nothing was lost.</summary>
         Overloaded,
 
