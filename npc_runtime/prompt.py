@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from npc_runtime.constraint import Trie
@@ -50,6 +51,11 @@ class Layout(Protocol):
     """Texts that end speech (plain layout only)."""
     end: tuple[int, ...]
     """Tokens that close a Reply; the first of them, drawn, ends it."""
+
+    @property
+    def blank(self) -> frozenset[int]:
+        """Ids after which a speech so far empty may still be: white space, parts of characters."""
+        ...
 
     def persona(self, persona: Persona) -> tuple[int, ...]:
         """The persona as the model reads it, sample lines and opening included."""
@@ -115,6 +121,12 @@ class ControlLayout:
         self.end: tuple[int, ...] = (self._id["<end>"],)
         self.banned = (tokenizer.special | tokenizer.unspeakable) - {self._id["<end>"]}
 
+    @cached_property
+    def blank(self) -> frozenset[int]:
+        """Ids that are no text by themselves."""
+        texts = ((i, self._tokenizer.decode([i])) for i in range(self._tokenizer.vocab_size))
+        return frozenset(i for i, text in texts if not text.strip() or "\ufffd" in text)
+
     def _text(self, symbol: str, text: str) -> tuple[int, ...]:
         return (self._id[symbol], *self._tokenizer.encode(text))
 
@@ -174,6 +186,7 @@ class PlainLayout:
         self.end = tuple(tokenizer.encode("\n"))
         self.banned = frozenset(tokenizer.special)
         self.stops: tuple[str, ...] = ("\n",)
+        self.blank: frozenset[int] = frozenset()  # nobody asks: with stops every token is looked at
 
     def _line(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text))
@@ -253,6 +266,26 @@ class ReplyReader:
     def banned(self) -> frozenset[int]:
         """The ids that may not come next in speech; an empty Reply is not allowed."""
         return self._layout.banned if self.text.strip() else self._layout.banned | {self._first_end}
+
+    @property
+    def trie(self) -> Trie[Head] | None:
+        """Where the head stands; None in speech."""
+        return self._trie if self.head is None else None
+
+    @property
+    def settled(self) -> frozenset[int]:
+        """The ids that may not come next once there is a text."""
+        return self._layout.banned
+
+    @property
+    def left(self) -> int:
+        """Tokens of speech that may still come."""
+        return self._max_tokens - len(self._speech)
+
+    @property
+    def blank(self) -> frozenset[int] | None:
+        """Ids that do not surely make a text; None when speech may end inside a token, which only a reader sees."""
+        return None if self._layout.stops else self._layout.blank
 
     def push(self, token: int) -> Piece | None:
         """Takes the next token; the Piece it makes known, or None. Sets `finish` at the end."""

@@ -18,7 +18,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, compress
 from operator import neg
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from npc_runtime.constraint import Trie
 
 TOP_K = 40
 """Candidates considered per token."""
@@ -62,6 +64,26 @@ class Draw:
     allowed: tuple[int, ...] | None = None
     banned: frozenset[int] = frozenset()
     recent: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a row goes on after `draw` as long as nobody has to look at its tokens: what a device can follow alone.
+
+    In the head the ids of `trie` alone may follow (None: the row is in speech). Speech draws any id but `early` until
+    an id that is not `blank` has made it a text, then any but `banned`; the id `end` or `left` draws end it.
+    `recent` is the window of repetition control, whatever `draw` says of it.
+    """
+
+    draw: Draw
+    trie: Trie[Any] | None
+    early: frozenset[int] | None
+    """None once there is a text."""
+    banned: frozenset[int]
+    blank: frozenset[int]
+    end: int
+    left: int
+    recent: tuple[int, ...]
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:

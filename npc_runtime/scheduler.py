@@ -35,7 +35,7 @@ class Scheduler:
 
     def __init__(self, backend: Backend, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self.backend, self.config, self.clock = backend, config, clock
-        self.max_batch = min(config.max_batch, backend.max_batch)
+        self.max_batch = min(config.max_batch or backend.max_batch, backend.max_batch)
         self.pool = Pool(backend.slots)
         self.reserve = _SLOTS_PER_TURN * 2 * self.max_batch
         if self.pool.capacity <= self.reserve:
@@ -55,6 +55,11 @@ class Scheduler:
     # ---- Timelines
 
     @property
+    def budget_mb(self) -> int:
+        """Megabytes of the Slots."""
+        return -(-self.pool.capacity * self.backend.spec.nbytes // 2**20)
+
+    @property
     def room(self) -> int:
         """How many more Timelines can be registered and still be sure of a Slot each."""
         return self.pool.capacity - self.reserve - len(self.timelines)
@@ -63,7 +68,7 @@ class Scheduler:
         """Counts a Timeline into the budget. Raises BudgetExceeded when no room is left."""
         if self.room < 1:
             raise BudgetExceeded(
-                f"the state budget of {self.config.state_budget_mb} MB has no room beside {len(self.timelines)} Npcs"
+                f"the state budget of {self.budget_mb} MB has no room beside {len(self.timelines)} Npcs"
             )
         self.timelines[timeline] = None
 

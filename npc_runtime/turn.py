@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from npc_runtime.sampling import Draw
+from npc_runtime.sampling import Course, Draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +91,23 @@ class Speech:
             allowed=allowed,
             banned=frozenset() if allowed is not None else reader.banned,
             recent=recent,
+        )
+
+    def course(self, token: int) -> Course | None:
+        """As `draw`, and how the row goes on from there; None where every token has to be looked at."""
+        reader = self.reader
+        blank = reader.blank
+        if blank is None:
+            return None
+        return Course(
+            draw=self.draw(token),
+            trie=reader.trie,
+            early=None if reader.text.strip() else reader.banned,
+            banned=reader.settled,
+            blank=blank,
+            end=reader.end[0],
+            left=reader.left,
+            recent=(*self.recent, *self.drawn)[-self.window :],
         )
 
 

@@ -342,16 +342,17 @@ def test_weights_that_are_gone_are_told_of(folder: Path) -> None:
         OnnxBackend(bundle, slots=1)
 
 
-def test_choose_names_backend_and_reason(folder: Path) -> None:
+def test_choose_names_backend_and_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npc_runtime.backends._DRIVER", ())
     bundle = tiny_bundle(folder, 4, name="choose")
     config = Config(state_budget_mb=1, max_batch=2)
     backend, reason = choose("auto", bundle, config)
     slots = 1024 * 1024 // bundle.spec.nbytes
-    assert reason == f"the CPU (this version has no GPU backend); 4-bit weights, 1 thread, {slots} Slots"
+    assert reason == f"the CPU (no NVIDIA GPU); 4-bit weights, 1 thread, {slots} Slots"
     assert (backend.name, backend.slots, backend.max_batch) == ("onnx", slots, 2)
     assert choose("onnx", bundle, Config(bits=8, threads=2))[1].startswith("asked for; 8-bit weights (stored at 4), 2")
     assert choose("reference", bundle, config)[0].name == "reference"
-    with pytest.raises(BackendUnavailable, match="not built yet"):
+    with pytest.raises(BackendUnavailable, match="cannot run here: no NVIDIA GPU"):
         choose("cuda", bundle, config)
     with pytest.raises(ConfigError, match="must be one of auto"):
         choose("gpu", bundle, config)

@@ -62,8 +62,10 @@ def dependencies(patient: Patient) -> Finding:
 @check("memory", 2, "This machine has room for the state budget")
 def memory(patient: Patient) -> Finding:
     """Free memory against what the daemon may use for States, and what one Npc costs."""
-    state, budget = patient.bundle.spec.nbytes, patient.config.state_budget_mb
-    free = free_memory_mb()
+    with patient.game() as game:
+        state, budget = patient.bundle.spec.nbytes, game.stage.scheduler.budget_mb
+        ask = getattr(game.backend, "free_memory_mb", free_memory_mb)  # a GPU has memory of its own
+        free = ask()
     each = state * (1 + patient.config.rewind_turns)
     figures = {"free_mb": free, "budget_mb": budget, "state_bytes": state, "npc_bytes_with_rewind": each}
     rest = f"{state:,} bytes a State, {each:,} with every rewind point; budget {budget} MB"

@@ -1,0 +1,333 @@
+"""The GPU Backend: States resident on an NVIDIA GPU, computed by npc_kernels, a step from token to token in one graph.
+
+Slots are advanced in place: a row's State is in its Slot at every moment. Nothing here needs a GPU but the graphs and
+the kernels' own code; on CPU tensors the same backend runs on the kernels' definitions, which is how CI tests it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from npc_kernels import IDLE, StepWeights, row_linear
+
+from npc_runtime.backends.cuda_bucket import STEPS, WINDOW, Bucket, step_rows
+from npc_runtime.backends.cuda_reader import Reader
+from npc_runtime.backends.cuda_store import SlotStore
+from npc_runtime.backends.cuda_tables import DrawTables, Full
+from npc_runtime.errors import BackendError
+from npc_runtime.sampling import FAILED, Course, Draw, pick_from_logits
+from npc_runtime.weights import dense_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from npc_runtime.bundle import Bundle
+    from npc_runtime.state import State
+
+PIECE = 8192
+"""Most tokens of one row read in one pass."""
+TOKENS_PER_PASS = 65536
+"""Most tokens of all rows read in one pass, padding counted: what bounds the memory in between."""
+_SIGNED = 1 << 63
+
+
+class CudaBackend:
+    """A Backend on a GPU. `dtype` is that of the matrices, `state_dtype` that of the resident SSM States.
+
+    Up to `slots` States are held, allocated as they come into use. Raises BackendError when memory runs out.
+    """
+
+    name = "cuda"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        slots: int,
+        max_batch: int = 8192,
+        dtype: torch.dtype = torch.bfloat16,
+        state_dtype: torch.dtype = torch.float32,
+        device: str = "cuda",
+    ) -> None:
+        self.spec, self.vocab_size = bundle.spec, bundle.config.vocab_size
+        self.slots, self.max_batch = slots, max_batch
+        self._device = torch.device(device)
+        self.weights = self._load(bundle, dtype)
+        self.store = SlotStore(self.spec, slots, self._device, state_dtype)
+        self.reader = Reader(self.weights, self.store)
+        self.tables = DrawTables(self.vocab_size, self._device)
+        self._buckets: dict[int, Bucket] = {}
+
+    def _load(self, bundle: Bundle, dtype: torch.dtype) -> StepWeights:
+        names = dense_shapes(bundle.config, bundle.tied and bundle.bits > 8)
+        tensors = {name: torch.tensor(bundle.dense(name), device=self._device) for name in names}
+        bundle.let_go()
+        return StepWeights.of(tensors, bundle.config.n_layer, bundle.config.norm_eps, dtype)
+
+    def free_memory_mb(self) -> int | None:
+        """Memory of the device that Slots may still take, those taken already counted; None where it has none."""
+        if self._device.type != "cuda":
+            return None
+        held = self.store.conv.nbytes + self.store.ssm.nbytes
+        return int(torch.cuda.mem_get_info(self._device)[0] + held) >> 20
+
+    def bucket(self, rows: int) -> Bucket:
+        """The smallest power of two that holds so many rows."""
+        size = 1 << (rows - 1).bit_length()
+        if size not in self._buckets:
+            graphs = self._device.type == "cuda"
+            self._buckets[size] = Bucket(size, self.weights, self.store, self.tables.device, graphs)
+        return self._buckets[size]
+
+    # ---- Slots
+
+    def clear(self, slot: int) -> None:
+        """Sets a Slot to the State of someone who has perceived nothing."""
+        self.store.clear(slot)
+
+    def copy(self, source: int, target: int) -> None:
+        """Copies one Slot onto another, bit for bit."""
+        self.store.copy([source], [target])
+
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copies Slots onto others; no target may be a source too."""
+        self.store.copy(sources, targets)
+
+    def read(self, slot: int) -> State:
+        """The State of a Slot, copied to host memory."""
+        return self.store.read(slot)
+
+    def write(self, slot: int, state: State) -> None:
+        """Puts a State into a Slot; ValueError when it is of another shape."""
+        self.store.write(slot, state)
+
+    # ---- reading
+
+    def prefill(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
+        """Advances every one of `slots` by the same tokens."""
+        self.prefill_rows(slots, [tokens] * len(slots))
+
+    def prefill_rows(self, slots: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
+        """Advances each of `slots` by tokens of its own; a single token by the same form as a step does."""
+        for tokens in rows:
+            self._check(tokens)
+        self.store.reserve(slots)
+        single = [(slot, tokens[0]) for slot, tokens in zip(slots, rows, strict=True) if len(tokens) == 1]
+        for first in range(0, len(single), self.max_batch):
+            self._feed(single[first : first + self.max_batch])
+        longer = [(slot, tokens) for slot, tokens in zip(slots, rows, strict=True) if len(tokens) > 1]
+        longest = max((len(tokens) for _, tokens in longer), default=0)
+        for first in range(0, longest, PIECE):
+            pieces = [(slot, tokens[first : first + PIECE]) for slot, tokens in longer if len(tokens) > first]
+            self._read(pieces)
+
+    def _feed(self, fed: Sequence[tuple[int, int]]) -> None:
+        bucket = self.bucket(len(fed))
+        bucket.fill([_whole(slot, token) for slot, token in fed], [(0.0, 0.0, 0.0)] * len(fed))
+        bucket.run(1)
+
+    @torch.inference_mode()
+    def _read(self, pieces: list[tuple[int, Sequence[int]]]) -> None:
+        """Reads rows in passes of similar length."""
+        pieces.sort(key=lambda piece: -len(piece[1]))
+        while pieces:
+            length = len(pieces[0][1])
+            count = max(1, TOKENS_PER_PASS // length)
+            part, pieces = pieces[:count], pieces[count:]
+            padded: NDArray[np.int64] = np.zeros((len(part), length), np.int64)
+            for row, (_, tokens) in enumerate(part):
+                padded[row, : len(tokens)] = tokens
+            lengths = self.store.index([len(tokens) for _, tokens in part])
+            slots = self.store.index([slot for slot, _ in part])
+            self.reader.read(torch.from_numpy(padded).to(self._device), lengths, slots)
+
+    @torch.inference_mode()
+    def score(self, slot: int, tokens: Sequence[int]) -> NDArray[np.float64]:
+        """Log-probabilities (len(tokens) - 1,) of tokens[1:]; the Slot stays as it was."""
+        self._check(tokens)
+        if len(tokens) < 2:
+            return np.zeros(0)
+        self.store.reserve([slot])
+        heard = self.store.index(tokens[:-1])
+        hidden = self.reader.read(heard[None], self.store.index([len(heard)]), self.store.index([slot]), keep=False)
+        said, scores = self.store.index(tokens[1:]), []
+        for first in range(0, len(heard), PIECE):
+            part = slice(first, first + PIECE)
+            logits = row_linear(hidden[0, part], self.weights.head, torch.float32).double()
+            scores.append(torch.log_softmax(logits, 1).gather(1, said[part, None])[:, 0])
+        return np.asarray(torch.cat(scores).cpu().numpy(), np.float64)
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
+            raise BackendError(f"tokens are from 0 to {self.vocab_size - 1}, got {min(tokens)} to {max(tokens)}")
+
+    # ---- speaking
+
+    def open(self, slots: Sequence[int]) -> CudaBatch:
+        """Opens a Batch over distinct Slots."""
+        if not 0 < len(slots) <= self.max_batch:
+            raise ValueError(f"a Batch has 1 to {self.max_batch} rows, got {len(slots)}")
+        self.store.reserve(slots)
+        return CudaBatch(self, slots)
+
+    @cached_property
+    def exact_batches(self) -> bool:
+        """True when a row's bits do not depend on its batch mates, tried here at every size of batch."""
+        with torch.inference_mode():
+            return self._steps_exactly() and self._reads_exactly()
+
+    def _probe(self) -> SlotStore:
+        """Three Slots of random States."""
+        probe = SlotStore(self.spec, 3, self._device, self.store.dtype)
+        generator = torch.Generator(self._device).manual_seed(0)
+        probe.conv.normal_(generator=generator)
+        probe.ssm.normal_(generator=generator)
+        return probe
+
+    def _steps_exactly(self) -> bool:
+        sizes = [1 << n for n in range((self.max_batch - 1).bit_length() + 1)]
+        tokens = torch.arange(3, device=self._device) * (self.vocab_size // 3)
+        alone = []
+        for row in range(3):
+            probe = self._probe()
+            logits = step_rows(tokens[row : row + 1], torch.tensor([row], device=self._device), probe, self.weights)
+            alone.append((logits[0], probe.conv[:, row].clone(), probe.ssm[:, row].clone()))
+        return all(self._same(size, tokens, alone) for size in sizes[1:])
+
+    def _same(self, size: int, tokens: torch.Tensor, alone: Sequence[tuple[torch.Tensor, ...]]) -> bool:
+        """True when rows first, last and in the middle of so many come out as they did alone."""
+        places = sorted({0, size // 2, size - 1})
+        probe, fed = self._probe(), torch.zeros(size, dtype=torch.int64, device=self._device)
+        slots = torch.full_like(fed, -1)
+        for row, place in enumerate(places):
+            slots[place], fed[place] = row, tokens[row]
+        logits = step_rows(fed, slots, probe, self.weights)
+        return all(
+            torch.equal(logits[place], alone[row][0])
+            and torch.equal(probe.conv[:, row], alone[row][1])
+            and torch.equal(probe.ssm[:, row], alone[row][2])
+            for row, place in enumerate(places)
+        )
+
+    def _reads_exactly(self) -> bool:
+        tokens = (torch.arange(3 * 70, device=self._device) % self.vocab_size).view(3, 70)
+        lengths, slots = torch.tensor([70, 33, 5], device=self._device), torch.arange(3, device=self._device)
+        together = self._probe()
+        Reader(self.weights, together).read(tokens, lengths, slots)
+        for row in range(3):
+            one, length = self._probe(), int(lengths[row])
+            mine = slice(row, row + 1)
+            Reader(self.weights, one).read(tokens[mine, :length], lengths[mine], slots[mine])
+            if not (
+                torch.equal(one.conv[:, row], together.conv[:, row])
+                and torch.equal(one.ssm[:, row], together.ssm[:, row])
+            ):
+                return False
+        return True
+
+    def close(self) -> None:
+        """Frees the device."""
+        self._buckets.clear()
+        self.store.release()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class CudaBatch:
+    """Rows under way in their Slots; a released row is only left alone."""
+
+    def __init__(self, backend: CudaBackend, slots: Sequence[int]) -> None:
+        self._backend = backend
+        self._slots: list[int] = list(slots)
+        self._live = [True] * len(slots)
+
+    def step(self, draws: Sequence[Draw | None]) -> list[int]:
+        """Feeds each row's token and returns each row's next; None releases a row."""
+        for row, draw in enumerate(draws):
+            self._live[row] &= draw is not None
+        courses = [None if draw is None else _single(draw) for draw in draws]
+        return [row[0] if row else FAILED for row in self._run(courses, 1)]
+
+    def run(self, courses: Sequence[Course | None], steps: int) -> list[list[int]]:
+        """Feeds and draws up to `steps` times without asking; the tokens that each row drew, the last one not fed.
+
+        A row stops early when its Course ends, when it fails (`sampling.FAILED` is its last then), or where its owner
+        has to look. None leaves a row as it is.
+        """
+        return self._run(courses, min(steps, STEPS))
+
+    @torch.inference_mode()
+    def _run(self, courses: Sequence[Course | None], steps: int) -> list[list[int]]:
+        backend = self._backend
+        rows = [(i, c) for i, c in enumerate(courses) if c is not None and self._live[i]]
+        made: list[list[int]] = [[] for _ in courses]
+        if not rows:
+            return made
+        backend._check([course.draw.token for _, course in rows])
+        whole, by_host = self._whole([(self._slots[i], course) for i, course in rows])
+        bucket = backend.bucket(len(rows))
+        samplings = [course.draw.sampling for _, course in rows]
+        rules = [(s.temperature, s.top_p, s.repetition) for s in samplings]
+        bucket.fill(whole, rules, [course.recent[-WINDOW:] for _, course in rows])
+        steps = 1 if by_host else steps
+        bucket.run(steps)
+        drawn = bucket.drawn(steps)
+        for place, (i, _) in enumerate(rows):
+            column = [row[place] for row in drawn]
+            made[i] = column[: column.index(IDLE)] if IDLE in column else column
+        for place in by_host:
+            i, course = rows[place]
+            made[i] = [pick_from_logits(course.draw, bucket.logits[place].cpu().numpy())]
+        return made
+
+    def _whole(self, rows: list[tuple[int, Course]]) -> tuple[list[tuple[int, ...]], list[int]]:
+        """The whole-numbered fields of every row, and the places of those that the device cannot draw for."""
+        for attempt in range(2):
+            try:
+                fields = [_fields(slot, course, self._backend.tables) for slot, course in rows]
+                break
+            except Full:
+                if attempt:
+                    raise BackendError("one batch has more sets of allowed or banned ids than a GPU's tables") from None
+                self._backend.tables.start_over()
+        return [row for row, _ in fields], [place for place, (_, device) in enumerate(fields) if not device]
+
+    def close(self) -> None:
+        """Ends the Batch; every State is in its Slot already."""
+        self._live = [False] * len(self._live)
+
+
+def _single(draw: Draw) -> Course:
+    """The Course of a row that draws once."""
+    return Course(draw, None, None, draw.banned, frozenset(), -1, 1, draw.recent)
+
+
+def _whole(slot: int, token: int) -> tuple[int, ...]:
+    """A row that is fed a token, whatever it draws."""
+    return (slot, token, -1, 0, -1, -1, 1, 0, 0, 0, 0)
+
+
+def _signed(value: int) -> int:
+    """The same 64 bits as a signed number."""
+    return (value + _SIGNED) % (2 * _SIGNED) - _SIGNED
+
+
+def _fields(slot: int, course: Course, tables: DrawTables) -> tuple[tuple[int, ...], bool]:
+    """A row's whole-numbered FIELDS, and False when the device cannot draw for it. Raises Full."""
+    draw = course.draw
+    if course.trie is not None:
+        node = tables.trie(course.trie)
+    else:
+        node = -1 if draw.allowed is None else tables.allowed(draw.allowed)
+    main, early = tables.banned(course.banned), course.early
+    ban, following = (main, -1) if early is None else (tables.banned(early), main)
+    if early is not None:
+        tables.blank(course.blank)
+    counter = (_signed(draw.seed), _signed(draw.turn), draw.position & 0xFFFFFFFF)
+    cursor = len(course.recent) % WINDOW
+    fields = (slot, draw.token, -1 if node is None else node, ban, following, course.end, course.left, *counter, cursor)
+    return fields, node is not None and len(course.recent) <= WINDOW
