@@ -160,7 +160,7 @@ def test_parts_and_dead_segments_of_a_crash_are_swept(tmp_path):
 
 def test_two_daemons_cannot_share_a_journal(tmp_path):
     journal = opened(tmp_path)
-    with pytest.raises(JournalError, match="is in use by process [0-9]+"):
+    with pytest.raises(JournalError, match=r"is in use by process [0-9]+"):
         opened(tmp_path)
     journal.close()
     opened(tmp_path).close()
@@ -212,9 +212,7 @@ def _refused(folder: Path, path: Path, data: bytes, sound: bytes) -> bool:
     try:
         found = held(folder)
     except JournalError as error:
-        assert path.name in str(error)
-        assert contents(folder) == before
-        return True
+        return path.name in str(error) and contents(folder) == before
     assert len(data) == len(sound)
     return found == {("game", "smith"): told(record(turns=1)), ("game", "guard"): told(record("guard", 3))}
 

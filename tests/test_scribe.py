@@ -105,7 +105,7 @@ def test_an_answer_waits_for_the_disk_and_speech_does_not(play: Play) -> None:
     play.disk.clear()
     events = play.say()
     play.tick()
-    assert [event.ev for event in events][0] == "mood"
+    assert events[0].ev == "mood"
     assert {event.ev for event in events[1:]} == {"delta"}
     play.disk.set()
     assert play.until(events).ev == "done"
