@@ -6,6 +6,7 @@ import multiprocessing
 import queue
 import random
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class Material:
         self.cards, self.unseen_cards = cards
         self.drills = Drills(self.cards, self.scenes)
         self.prose_weight = recipe.prose_weight
+        self._scene_weights = list(accumulate(recipe.sources.get(scene.source, 1.0) for scene in self.scenes))
         weighted = [(shard, recipe.sources.get(shard.name, 1.0)) for shard in shards]
         self._shards = {kind: _weigh(kind, weighted) for kind in ("dialogues", "prose")}
 
@@ -84,7 +86,8 @@ class Material:
         if kind == "drills":
             return self._drill(phase, rng, room) or self._document("dialogues", phase, rng, room)
         if kind == "scenes":
-            return self.renderer.scene(self.drills.vary(rng.choice(self.scenes), rng))
+            [scene] = rng.choices(self.scenes, cum_weights=self._scene_weights)
+            return self.renderer.scene(self.drills.vary(scene, rng))
         shards, shares = self._shards[kind]
         if not shards:
             return self._document("scenes", phase, rng, room)

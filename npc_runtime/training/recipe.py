@@ -56,7 +56,7 @@ class Recipe:
     model: ModelConfig
     phases: tuple[Phase, ...]
     sources: dict[str, float]
-    """Weight of each shard among those of its kind; 1 where none is given, 0 leaves it out."""
+    """Weight of each shard, or file of scenes, among those of its kind; 1 where none is given, 0 leaves it out."""
     seed: int = 1
     weight_decay: float = 0.1
     clip: float = 1.0
