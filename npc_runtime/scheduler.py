@@ -373,6 +373,12 @@ class Scheduler:
     # ---- ending
 
     def _complete(self, turn: Turn, outcome: Outcome) -> None:
+        """Makes the Turn's State the Npc's; one that is not finite would be no memory, now and ever after."""
+        with _Guard(self, [turn]):
+            if not self.backend.finite(turn.slot):
+                raise BackendError("the State became not finite; it is as before the Turn")
+        if turn.slot < 0:
+            return
         now = self.clock()
         outcome.read = len(turn.tokens)
         outcome.queued_ms = 1e3 * (turn.begun - turn.submitted)

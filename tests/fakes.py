@@ -97,6 +97,7 @@ class FakeBackend:
     fail: operation name (`prefill`, `step`, `open`, `score`, `copy`, `read`, `write`) to the number of
     coming calls that raise BackendError; prefill and step fail *after* they have damaged the State, as a
     device may. poison: Slots whose next step yields NaN (the row is FAILED and its State is not finite).
+    spoil: Slots whose next prefill leaves NaN in the State and says nothing.
     calls: every operation done, as (name, size). end_bias: higher ends speech sooner, -60 never.
     """
 
@@ -110,6 +111,7 @@ class FakeBackend:
         self.max_batch = max_batch
         self.fail: dict[str, int] = {}
         self.poison: set[int] = set()
+        self.spoil: set[int] = set()
         self.calls: list[tuple[str, int]] = []
         self.closed = False
         self._store = [State.zeros(SPEC) for _ in range(slots)]
@@ -131,6 +133,10 @@ class FakeBackend:
         self._note("read", 1)
         return self._store[slot].copy()
 
+    def finite(self, slot: int) -> bool:
+        self._touch(slot)
+        return self._store[slot].finite()
+
     def write(self, slot: int, state: State) -> None:
         self._touch(slot)
         self._note("write", 1)
@@ -145,6 +151,9 @@ class FakeBackend:
         assert all(0 <= token < VOCAB for token in tokens), tokens
         for slot in slots:
             advance(self._store[slot], tokens)
+            if slot in self.spoil:
+                self.spoil.discard(slot)
+                self._store[slot].vector[:] = np.nan
         self._note("prefill", len(slots) * len(tokens))
 
     def score(self, slot: int, tokens: Sequence[int]) -> NDArray[np.float64]:

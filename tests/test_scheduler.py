@@ -272,6 +272,36 @@ def test_logits_that_are_not_finite_fail_one_turn_only():
         assert theatre.state(turn.timeline).equals(perceived(whole(turn)))
 
 
+@pytest.mark.parametrize("moment", ["reading", "closing"])
+def test_a_state_that_is_not_finite_becomes_nobodys_memory(moment):
+    """Reading yields no logits, and a Reply's end none that are looked at: NaN went into the Npc for good."""
+    theatre = Theatre()
+    timelines = [theatre.line() for _ in range(3)]
+    for timeline in timelines:
+        theatre.turn(timeline, "first")
+    theatre.run()
+    before = [theatre.state(timeline) for timeline in timelines]
+    turns = [theatre.turn(timeline, "second", number=1) for timeline in timelines]
+    theatre.scheduler._admit()
+    if moment == "reading":
+        turns[1].ask = None
+        theatre.backend.spoil.add(turns[1].slot)
+    else:
+        prefill = theatre.backend.prefill
+
+        def closing(slots, tokens):
+            theatre.backend.spoil |= {turns[1].slot} & set(slots) if tokens[-1] == LAYOUT.end[-1] else set()
+            prefill(slots, tokens)
+
+        theatre.backend.prefill = closing
+    theatre.run()
+    assert [type(turn.listener.error) for turn in turns] == [type(None), BackendError, type(None)]
+    assert "not finite" in str(turns[1].listener.error)
+    assert theatre.state(timelines[1]).equals(before[1])
+    for turn in (turns[0], turns[2]):
+        assert theatre.state(turn.timeline).equals(perceived(whole(turn), before[turns.index(turn)]))
+
+
 def test_a_turn_that_waits_beyond_its_deadline_fails():
     theatre = Theatre(max_batch=1)
     first = theatre.turn(theatre.line(), "first")

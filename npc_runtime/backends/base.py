@@ -65,6 +65,10 @@ class Backend(Protocol):
         """The State of a Slot, copied to host memory."""
         ...
 
+    def finite(self, slot: int) -> bool:
+        """False when a Slot holds NaN or infinity, which must not become anybody's memory."""
+        ...
+
     def write(self, slot: int, state: State) -> None:
         """Puts a State into a Slot; refuses one of another shape (ValueError)."""
         ...

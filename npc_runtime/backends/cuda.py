@@ -101,6 +101,10 @@ class CudaBackend:
         """The State of a Slot, copied to host memory."""
         return self.store.read(slot)
 
+    def finite(self, slot: int) -> bool:
+        """False when a Slot holds NaN or infinity."""
+        return self.store.finite(slot)
+
     def write(self, slot: int, state: State) -> None:
         """Puts a State into a Slot; ValueError when it is of another shape."""
         self.store.write(slot, state)

@@ -87,6 +87,11 @@ class SlotStore:
             conv[there] = conv[here]
             ssm[there] = ssm[here]
 
+    def finite(self, slot: int) -> bool:
+        """False when a Slot holds NaN or infinity."""
+        self.reserve([slot])
+        return bool(torch.isfinite(self.conv[:, slot]).all() & torch.isfinite(self.ssm[:, slot]).all())
+
     def read(self, slot: int) -> State:
         """A Slot as a State in host memory."""
         self.reserve([slot])

@@ -217,6 +217,10 @@ class OnnxBackend:
         """The State of a Slot, copied."""
         return State(self.spec, self.store[slot].copy())
 
+    def finite(self, slot: int) -> bool:
+        """False when a Slot holds NaN or infinity."""
+        return _finite(self.store[slot])
+
     def write(self, slot: int, state: State) -> None:
         """Puts a State into a Slot; ValueError when it is of another shape."""
         if state.spec != self.spec:

@@ -160,6 +160,10 @@ class ReferenceBackend:
         """The State of a Slot, copied."""
         return State(self.spec, self.store[slot].astype(np.float32))
 
+    def finite(self, slot: int) -> bool:
+        """False when a Slot holds NaN or infinity."""
+        return bool(np.isfinite(self.store[slot]).all())
+
     def write(self, slot: int, state: State) -> None:
         """Puts a State into a Slot; ValueError when it is of another shape."""
         if state.spec != self.spec:
