@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npc_kernels._check import check_shape, check_slots, check_tensor
+from npc_kernels._check import check_shape, check_slots, check_tensor, rows_contiguous
 from npc_kernels.reference import conv_step_ref
 
 if TYPE_CHECKING:
@@ -25,4 +25,8 @@ def conv_step(x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Ten
     check_shape("weight", weight, (channels, max(taps, 2)), x)
     check_shape("bias", bias, (channels,), x)
     check_slots(store, slots, x, (taps - 1, channels))
-    return conv_step_ref(x, store, slots, weight, bias)
+    if x.device.type == "cpu":
+        return conv_step_ref(x, store, slots, weight, bias)
+    from npc_kernels.step_triton import conv
+
+    return conv(rows_contiguous(x), store, slots, weight, bias)

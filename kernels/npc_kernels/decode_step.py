@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from npc_kernels._check import check_shape, check_slots, check_tensor
+from npc_kernels.norm_linear import few_rows, norm_linear
 from npc_kernels.reference import decode_step_ref
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from npc_kernels.step_weights import StepWeights
+    from npc_kernels.step_weights import LayerWeights, StepWeights
 
 
 def decode_step(tokens: Tensor, slots: Tensor, conv: Tensor, ssm: Tensor, weights: StepWeights) -> Tensor:
@@ -28,4 +31,43 @@ def decode_step(tokens: Tensor, slots: Tensor, conv: Tensor, ssm: Tensor, weight
     for name, store, shape in (("conv", conv, (taps - 1, channels)), ("ssm", ssm, (layer.A.shape[1], channels))):
         check_shape(name, store, (len(weights.layers), store.shape[1], *shape), weights.embedding)
     check_slots(ssm[0], slots, tokens, (layer.A.shape[1], channels))
-    return decode_step_ref(tokens, slots, conv, ssm, weights)
+    if tokens.device.type == "cpu":
+        return decode_step_ref(tokens, slots, conv, ssm, weights)
+    from npc_kernels.step_triton import embed
+
+    residual = embed(tokens, weights.embedding)
+    layer_step = few_layer if few_rows(tokens.shape[0], weights.embedding) else many_layer
+    for i, w in enumerate(weights.layers):
+        layer_step(residual, conv[i], ssm[i], slots, w, weights.eps)
+    return norm_linear(residual, weights.norm_f, weights.head, weights.eps, torch.float32)
+
+
+def few_layer(residual: Tensor, conv: Tensor, ssm: Tensor, slots: Tensor, w: LayerWeights, eps: float) -> None:
+    """One layer in four kernels; adds to the residual in place."""
+    from npc_kernels import step_triton as step
+
+    xz = torch.empty(residual.shape[0], w.in_proj.shape[0], dtype=w.in_proj.dtype, device=residual.device)
+    x, z = step.linear(residual, w.in_proj, xz, w.norm, eps).chunk(2, -1)
+    x, shares = step.conv_project(x, conv, slots, w.conv_weight, w.conv_bias, w.x_proj)
+    step.linear(step.state(ssm, slots, x, *_parts(shares, w, z)), w.out_proj, residual)
+
+
+def many_layer(residual: Tensor, conv: Tensor, ssm: Tensor, slots: Tensor, w: LayerWeights, eps: float) -> None:
+    """The same layer, bit for bit, with products of large tiles in kernels of their own."""
+    from npc_kernels import step_triton as step
+    from npc_kernels.product_triton import product, product_in_blocks
+
+    normed, scale = step.norm_factor(residual, w.norm, eps, w.in_proj.dtype)
+    xz = torch.empty(residual.shape[0], w.in_proj.shape[0], dtype=w.in_proj.dtype, device=residual.device)
+    x, z = product(normed, w.in_proj, xz, scale).chunk(2, -1)
+    x = step.conv(x, conv, slots, w.conv_weight, w.conv_bias)
+    proj = torch.empty(x.shape[0], w.x_proj.shape[0], dtype=torch.float32, device=x.device)
+    product_in_blocks(x, w.x_proj, proj)
+    product(step.state(ssm, slots, x, *_parts(proj, w, z)), w.out_proj, residual, add=True)
+
+
+def _parts(proj: Tensor, w: LayerWeights, z: Tensor) -> tuple[Tensor, ...]:
+    """What `state` takes after x, from the result of x_proj (or its shares)."""
+    rank, n_state = w.dt_proj.shape[1], w.A.shape[1]
+    low, B, C = proj[..., :rank], proj[..., rank : rank + n_state], proj[..., rank + n_state :]
+    return low, w.dt_bias, w.A, B, C, w.D, z, w.dt_proj

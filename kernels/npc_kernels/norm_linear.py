@@ -12,6 +12,8 @@ from npc_kernels.reference import norm_linear_ref
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FEW = 64
+
 
 def norm_linear(
     residual: Tensor, norm: Tensor, weight: Tensor, eps: float = 1e-5, dtype: torch.dtype | None = None
@@ -19,7 +21,8 @@ def norm_linear(
     """Give RMSNorm(residual) · norm times the transpose of weight, (B, F) in `dtype`, by default weight's.
 
     Shapes: residual (B, D) fp32; norm (D); weight (F, D) in bf16 or fp32, in which the products are computed; sums are
-    fp32. CPU tensors take `norm_linear_ref`. Raises ValueError for shapes, dtypes or devices that do not fit.
+    fp32. A row's result does not depend on the other rows nor on how many there are. CPU tensors take
+    `norm_linear_ref`. Raises ValueError for shapes, dtypes or devices that do not fit.
     """
     check_tensor("residual", residual, 2)
     check_shape("residual", residual, tuple(residual.shape), residual, torch.float32)
@@ -27,4 +30,20 @@ def norm_linear(
     check_shape("weight", weight, (weight.shape[0], residual.shape[1]), residual)
     check_shape("norm", norm, (residual.shape[1],), residual)
     dtype = weight.dtype if dtype is None else dtype
-    return norm_linear_ref(residual, norm, weight, eps).to(dtype)
+    if residual.device.type == "cpu":
+        return norm_linear_ref(residual, norm, weight, eps).to(dtype)
+    from npc_kernels import step_triton as step
+
+    out = torch.empty(residual.shape[0], weight.shape[0], dtype=dtype, device=residual.device)
+    residual, weight = residual.contiguous(), weight.contiguous()
+    if few_rows(residual.shape[0], weight):
+        return step.linear(residual, weight, out, norm, eps)
+    from npc_kernels.product_triton import product
+
+    normed, scale = step.norm_factor(residual, norm, eps, weight.dtype)
+    return product(normed, weight, out, scale)
+
+
+def few_rows(rows: int, weight: Tensor) -> bool:
+    """Whether the kernels for few rows are the faster ones, as measured on an H200; fp32 weights have no others."""
+    return rows <= _FEW or weight.dtype == torch.float32

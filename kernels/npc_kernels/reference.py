@@ -153,7 +153,7 @@ def decode_step_ref(tokens: Tensor, slots: Tensor, conv: Tensor, ssm: Tensor, we
         x, z = xz.chunk(2, -1)
         x = conv_step_ref(x, conv_store, slots, w.conv_weight, w.conv_bias)
         n_state = w.A.shape[1]
-        dt, B, C = (x @ w.x_proj.float().t()).split([w.dt_proj.shape[1], n_state, n_state], -1)
+        dt, B, C = torch.split(x @ w.x_proj.float().t(), [w.dt_proj.shape[1], n_state, n_state], -1)
         y = state_step_ref(ssm_store, slots, x, dt, w.dt_bias, w.A, B, C, w.D, z, w.dt_proj)
         residual = residual + y @ w.out_proj.float().t()
     return norm_linear_ref(residual, weights.norm_f, weights.head, weights.eps)

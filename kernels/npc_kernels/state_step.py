@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npc_kernels._check import check_shape, check_slots, check_tensor
+from npc_kernels._check import check_shape, check_slots, check_tensor, rows_contiguous
 from npc_kernels.reference import state_step_ref
 
 if TYPE_CHECKING:
@@ -52,4 +52,9 @@ def state_step(
     for name, states in (("B", B), ("C", C)):
         check_shape(name, states, (rows, n_state), x)
     check_slots(store, slots, x, (n_state, channels))
-    return state_step_ref(store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight)
+    if x.device.type == "cpu":
+        return state_step_ref(store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight)
+    from npc_kernels.step_triton import state
+
+    x, dt, B, C, z = (rows_contiguous(tensor) for tensor in (x, dt, B, C, z))
+    return state(store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LayerWeights(NamedTuple):
-    """One layer. Shapes as in the model; `dt_proj` and `A` lie in memory transposed, channels side by side."""
+    """One layer. Shapes as in the model; `conv_weight`, `dt_proj` and `A` lie transposed, channels side by side."""
 
     norm: Tensor
     """(D) fp32."""
@@ -73,7 +73,7 @@ def _layer(tensors: Mapping[str, Tensor], prefix: str, dtype: torch.dtype) -> La
     return LayerWeights(
         norm=vector("norm"),
         in_proj=matrix("in_proj"),
-        conv_weight=vector("conv_weight"),
+        conv_weight=vector("conv_weight").t().contiguous().t(),
         conv_bias=vector("conv_bias"),
         x_proj=matrix("x_proj"),
         dt_proj=matrix("dt_proj").t().contiguous().t(),

@@ -1,0 +1,395 @@
+"""One token a row on an NVIDIA GPU: the Triton kernels of the decode step and their launches.
+
+A step of one layer for few rows is four kernels: norm and in_proj; convolution and x_proj; dt_proj, recurrence and
+gate; out_proj and the addition. Each asks for its weights before it waits for the kernel that feeds it (programmatic
+dependent launch). Every sum runs in one order whatever the number of rows, here and in the kernels for many rows
+(product_triton.py): products in four quarters of their depth, x_proj in blocks of 64 channels.
+"""
+
+# Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+# ruff: noqa: RUF005
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from npc_kernels._scan_parts import LOG2E, _sigmoid, _softplus
+
+
+@triton.jit
+def _let_next_start(PDL: tl.constexpr):
+    if PDL:
+        tl.inline_asm_elementwise(
+            "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+        )
+
+
+@triton.jit
+def _wait_for_previous(PDL: tl.constexpr):
+    """Until this nothing may be read that a kernel writes, and nothing written."""
+    if PDL:
+        tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def _embed_kernel(token_ptr, table_ptr, out_ptr, D, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    """out = table[token] in fp32."""
+    _let_next_start(PDL)
+    _wait_for_previous(PDL)
+    row = tl.program_id(0).to(tl.int64)
+    offs = tl.arange(0, BLOCK)
+    value = tl.load(table_ptr + tl.load(token_ptr + row).to(tl.int64) * D + offs, mask=offs < D, other=0.0)
+    tl.store(out_ptr + row * D + offs, value.to(tl.float32), mask=offs < D)
+
+
+@triton.jit
+def _sum_of_four(quarters):
+    """((q0 + q1) + q2) + q3 over the first of three dimensions."""
+    last = tl.permute(quarters, 1, 2, 0)
+    even, odd = tl.split(tl.reshape(last, last.shape[0], last.shape[1], 2, 2))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return ((first + second) + third) + fourth
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _linear_kernel(
+    x_ptr, norm_ptr, weight_ptr, out_ptr, rows, F, eps, D: tl.constexpr, QUARTER: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_F: tl.constexpr, NORM: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """out = norm(x) W^T (NORM) or out += x W^T (ADD). Each of four warps sums a QUARTER of D in the order of D."""
+    _let_next_start(PDL)
+    offs_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
+    offs_f = tl.program_id(0) * BLOCK_F + tl.arange(0, BLOCK_F)
+    offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
+    inside_b, inside_f = (offs_b < rows)[None, :, None], (offs_f < F)[None, :, None]
+    x_rows = x_ptr + offs_b.to(tl.int64)[None, :, None] * D
+    weights = ()
+    for i in tl.static_range(0, QUARTER, 64):
+        address = weight_ptr + offs_f.to(tl.int64)[None, :, None] * D + i + offs_d
+        weights = weights + (tl.load(address, mask=inside_f & (i + offs_d < D), other=0.0),)
+    _wait_for_previous(PDL)
+    squares = tl.zeros((4, BLOCK_B), tl.float32)
+    acc = tl.zeros((4, BLOCK_B, BLOCK_F), tl.float32)
+    for i in tl.static_range(0, QUARTER, 64):
+        x = tl.load(x_rows + i + offs_d, mask=inside_b & (i + offs_d < D), other=0.0)
+        if NORM:
+            squares += tl.sum(x * x, 2)
+            x *= tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0)
+        weight = weights[i // 64]
+        acc = tl.dot(x.to(weight.dtype), tl.trans(weight, 0, 2, 1), acc, input_precision=PRECISION)
+    out = _sum_of_four(acc)
+    if NORM:
+        out *= _scale(squares, D, eps)
+    address = out_ptr + offs_b.to(tl.int64)[:, None] * F + offs_f[None, :]
+    mask = (offs_b < rows)[:, None] & (offs_f < F)[None, :]
+    if ADD:
+        out += tl.load(address, mask=mask, other=0.0)
+    tl.store(address, out, mask=mask)
+
+
+@triton.jit
+def _scale(squares, D: tl.constexpr, eps):
+    """The norm's factor, (B, 1), from the quarters' sums of squares (4, B)."""
+    return 1.0 / tl.sqrt(_sum_of_four(squares[:, :, None]) / D + eps)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _norm_kernel(
+    x_ptr, norm_ptr, out_ptr, scale_ptr, rows, eps, D: tl.constexpr, QUARTER: tl.constexpr, BLOCK_B: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """The norm of _linear_kernel alone: out = x norm, and the factor that is still to come."""
+    _let_next_start(PDL)
+    _wait_for_previous(PDL)
+    offs_b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
+    offs = offs_b.to(tl.int64)[None, :, None] * D + offs_d
+    squares = tl.zeros((4, BLOCK_B), tl.float32)
+    for i in tl.static_range(0, QUARTER, 64):
+        mask = (offs_b < rows)[None, :, None] & (i + offs_d < D)
+        x = tl.load(x_ptr + offs + i, mask=mask, other=0.0)
+        squares += tl.sum(x * x, 2)
+        tl.store(out_ptr + offs + i, x * tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0), mask=mask)
+    tl.store(scale_ptr + offs_b[:, None], _scale(squares, D, eps), mask=(offs_b < rows)[:, None])
+
+
+@triton.jit
+def _convolve(
+    x, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K: tl.constexpr, HAS_BIAS: tl.constexpr
+):
+    """SiLU(convolution) of a tile (rows, channels), zero where slots is negative; moves the store on."""
+    inside = offs_e < E
+    mask = (slots >= 0)[:, None] & inside[None, :]
+    line = store_ptr + slots.to(tl.int64)[:, None] * slot_stride + offs_e[None, :]
+    y = x * tl.load(weight_ptr + offs_e * w_e + (K - 1) * w_k, mask=inside, other=0.0)[None, :]
+    if HAS_BIAS:
+        y += tl.load(bias_ptr + offs_e, mask=inside, other=0.0)[None, :]
+    past = ()
+    for k in tl.static_range(K - 1):
+        past = past + (tl.load(line + k * E, mask=mask, other=0.0),)
+        y += past[k].to(tl.float32) * tl.load(weight_ptr + offs_e * w_e + k * w_k, mask=inside, other=0.0)[None, :]
+    tl.debug_barrier()  # should a store be laid out over the threads otherwise than the loads
+    for k in tl.static_range(1, K - 1):
+        tl.store(line + (k - 1) * E, past[k], mask=mask)
+    tl.store(line + (K - 2) * E, x, mask=mask)
+    return tl.where(mask, y * _sigmoid(y), 0.0)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _conv_kernel(
+    x_ptr, store_ptr, slots_ptr, weight_ptr, bias_ptr, y_ptr, rows, E, x_row, slot_stride, w_e, w_k,
+    K: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr, HAS_BIAS: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    _let_next_start(PDL)
+    _wait_for_previous(PDL)
+    offs_b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    offs_e = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E)
+    mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
+    slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
+    x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
+    y = _convolve(x, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, HAS_BIAS)
+    tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _conv_project_kernel(
+    x_ptr, store_ptr, slots_ptr, weight_ptr, bias_ptr, proj_ptr, y_ptr, part_ptr, rows, E, x_row, slot_stride,
+    w_e, w_k, K: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr,
+    PRECISION: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """The convolution of a block of channels, and that block's share of x_proj: part (blocks, rows, P)."""
+    _let_next_start(PDL)
+    block = tl.program_id(0)
+    offs_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
+    offs_e = block * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_p = tl.arange(0, BLOCK_P)
+    proj_mask = (offs_p < P)[:, None] & (offs_e < E)[None, :]
+    proj = tl.load(proj_ptr + offs_p[:, None] * E + offs_e[None, :], mask=proj_mask, other=0.0)
+    _wait_for_previous(PDL)
+    mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
+    slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
+    x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
+    y = _convolve(x, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, True).to(proj.dtype)
+    tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
+    part = tl.dot(y, tl.trans(proj), input_precision=PRECISION)
+    address = part_ptr + (block.to(tl.int64) * rows + offs_b[:, None]) * P + offs_p[None, :]
+    tl.store(address, part, mask=(offs_b < rows)[:, None] & (offs_p < P)[None, :])
+
+
+@triton.jit
+def _shares(ptr, stride, offs, size, SHARES: tl.constexpr):
+    """A vector of `size` at ptr in fp32: the sum of SHARES of them, `stride` apart, in order."""
+    vector = tl.load(ptr + offs, mask=offs < size, other=0.0).to(tl.float32)
+    for i in tl.static_range(1, SHARES):
+        vector += tl.load(ptr + i * stride + offs, mask=offs < size, other=0.0)
+    return vector
+
+
+@triton.jit
+def _low_rank(ptr, stride, dtw_ptr, dtw_r, dtw_e, offs_e, inside, R: tl.constexpr, SHARES: tl.constexpr):
+    """dt (E) from its low rank, by the matrix unit (a row of sixteen is ours) in blocks of 64."""
+    BLOCK: tl.constexpr = 64 if R > 32 else 32 if R > 16 else 16
+    offs_r = tl.arange(0, BLOCK)
+    ours = (tl.arange(0, 16) == 0)[:, None]
+    raw = tl.zeros((16, offs_e.shape[0]), tl.float32)
+    for i in tl.static_range(0, R, BLOCK):
+        mask = (i + offs_r < R)[:, None] & inside[None, :]
+        dtw = tl.load(dtw_ptr + (i + offs_r)[:, None] * dtw_r + offs_e[None, :] * dtw_e, mask=mask, other=0.0)
+        low = _shares(ptr + i, stride, offs_r, R - i, SHARES)
+        low = tl.where(ours, low[None, :], 0.0).to(dtw.dtype)
+        raw += tl.dot(low, dtw, input_precision="tf32x3" if dtw.dtype == tl.float32 else "tf32")
+    return tl.sum(raw, 0)
+
+
+@triton.jit(do_not_specialize=["rows", "share"])
+def _state_kernel(
+    store_ptr, slots_ptr, x_ptr, dt_ptr, bias_ptr, a_ptr, b_ptr, c_ptr, d_ptr, z_ptr, dtw_ptr, y_ptr,
+    rows, E, slot_stride, x_row, dt_row, b_row, c_row, z_row, a_e, a_n, dtw_e, dtw_r, share,
+    N: tl.constexpr, R: tl.constexpr, ROWS: tl.constexpr, BLOCK_E: tl.constexpr,
+    SHARES: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """The recurrence of a block of channels of ROWS rows. R > 0: dt is of low rank and goes through dtw first."""
+    _let_next_start(PDL)
+    # programs that run side by side have the channels in common: A and dtw stay in the L1 cache
+    first = tl.program_id(0) * ROWS
+    offs_e, offs_n = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, N)
+    inside = offs_e < E
+    a = tl.load(a_ptr + offs_n[:, None] * a_n + offs_e[None, :] * a_e, mask=inside[None, :], other=0.0)
+    bias = tl.load(bias_ptr + offs_e, mask=inside, other=0.0).to(tl.float32)
+    skip = tl.load(d_ptr + offs_e, mask=inside, other=0.0).to(tl.float32)
+    _wait_for_previous(PDL)
+    for i in tl.static_range(ROWS):
+        row = tl.minimum(first + i, rows - 1).to(tl.int64)
+        slot = tl.load(slots_ptr + row).to(tl.int64)
+        live = (offs_e < tl.where((slot >= 0) & (first + i < rows), E, 0))[None, :]
+        place = store_ptr + slot * slot_stride + offs_n[:, None] * E + offs_e[None, :]
+        state = tl.load(place, mask=live, other=0.0).to(tl.float32)
+        x = tl.load(x_ptr + row * x_row + offs_e, mask=inside, other=0.0).to(tl.float32)
+        z = tl.load(z_ptr + row * z_row + offs_e, mask=inside, other=0.0).to(tl.float32)
+        b = _shares(b_ptr + row * b_row, share, offs_n, N, SHARES)
+        c = _shares(c_ptr + row * c_row, share, offs_n, N, SHARES)
+        if R > 0:
+            raw = _low_rank(dt_ptr + row * dt_row, share, dtw_ptr, dtw_r, dtw_e, offs_e, inside, R, SHARES)
+        else:
+            raw = tl.load(dt_ptr + row * dt_row + offs_e, mask=inside, other=0.0).to(tl.float32)
+        delta = _softplus(raw + bias)
+        state = tl.exp2((delta * LOG2E)[None, :] * a) * state + b[:, None] * (delta * x)[None, :]
+        tl.store(place, state, mask=live)
+        y = (tl.sum(state * c[:, None], 0) + skip * x) * (z * _sigmoid(z))
+        y_inside = offs_e < tl.where(first + i < rows, E, 0)
+        tl.store(y_ptr + row * E + offs_e, tl.where(slot >= 0, y, 0.0), mask=y_inside)
+
+
+class StepPlan(NamedTuple):
+    """How the kernels of a step are launched. Nothing of it that changes a sum's order may depend on the rows."""
+
+    rows: int = 32
+    """Rows of a tile of the matrix products, when there are more than 16."""
+    state: tuple[int, int] = (128, 2)
+    """Channels and warps of a program of the recurrence."""
+    state_low: tuple[int, int] = (128, 4)
+    """The same where dt is of low rank."""
+    state_rows: int = 2
+    """Rows of a program of the recurrence, when there are many."""
+    conv: tuple[int, int, int] = (1, 512, 4)
+    """Rows, channels and warps of a program of the convolution alone."""
+
+
+PLAN = StepPlan()
+
+
+@cache
+def options(device: torch.device) -> dict[str, bool]:
+    """Switches every kernel here is launched with."""
+    if device.type != "cuda":  # the interpreter
+        return {"PDL": False}
+    from triton.backends.nvidia.compiler import CUDAOptions
+
+    fields = CUDAOptions.__dataclass_fields__
+    if "launch_pdl" not in fields or torch.cuda.get_device_capability(device) < (9, 0):
+        return {"PDL": False, "enable_fp_fusion": True}
+    return {"PDL": True, "launch_pdl": True, "enable_fp_fusion": True}
+
+
+def embed(tokens: Tensor, table: Tensor) -> Tensor:
+    """Rows of a table in fp32."""
+    width = table.shape[1]
+    out = torch.empty(tokens.shape[0], width, dtype=torch.float32, device=table.device)
+    _embed_kernel[(tokens.shape[0],)](
+        tokens, table, out, width, BLOCK=triton.next_power_of_2(width), **options(table.device)
+    )
+    return out
+
+
+def linear(x: Tensor, weight: Tensor, out: Tensor, norm: Tensor | None = None, eps: float = 0.0) -> Tensor:
+    """Write norm(x) W^T into `out` where `norm` is given, else add x W^T to it."""
+    rows, width = x.shape
+    features = weight.shape[0]
+    block_f = 8 if features <= 1024 else 16
+    block_b = _tile_rows(rows)
+    _linear_kernel[(triton.cdiv(features, block_f), triton.cdiv(rows, block_b))](
+        x, norm, weight, out, rows, features, eps, D=width, QUARTER=quarter(width),
+        BLOCK_B=block_b, BLOCK_F=block_f, NORM=norm is not None, ADD=norm is None,
+        PRECISION=_precision(weight), num_warps=4, **options(x.device),
+    )  # fmt: skip
+    return out
+
+
+def norm_factor(x: Tensor, norm: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Give x norm (B, D), and the factors (B) that make RMSNorm of it."""
+    rows, width = x.shape
+    out = torch.empty(rows, width, dtype=dtype, device=x.device)
+    scale = torch.empty(rows, dtype=torch.float32, device=x.device)
+    _norm_kernel[(triton.cdiv(rows, 16),)](
+        x, norm, out, scale, rows, eps, D=width, QUARTER=quarter(width), BLOCK_B=16, num_warps=4, **options(x.device)
+    )
+    return out, scale
+
+
+def quarter(width: int) -> int:
+    """What each of four partial sums over `width` spans."""
+    span: int = 64 * triton.cdiv(width, 256)
+    return span
+
+
+def conv(x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`conv_step` on tensors already checked."""
+    rows, channels = x.shape
+    y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
+    each, block, warps = PLAN.conv
+    block = min(block, triton.next_power_of_2(channels))
+    _conv_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
+        x, store, slots, weight, bias, y, rows, channels, x.stride(0), store.stride(0),
+        *weight.stride(), K=weight.shape[1], BLOCK_B=each, BLOCK_E=block, HAS_BIAS=bias is not None,
+        num_warps=warps, **options(x.device),
+    )  # fmt: skip
+    return y
+
+
+_SHARE = 64
+
+
+def conv_project(
+    x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor, proj: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Give the convolution (B, E) and the shares of its product with proj, (E / 64, B, P) fp32, to be summed."""
+    rows, channels = x.shape
+    size = proj.shape[0]
+    blocks = triton.cdiv(channels, _SHARE)
+    y = torch.empty(rows, channels, dtype=proj.dtype, device=x.device)
+    part = torch.empty(blocks, rows, size, dtype=torch.float32, device=x.device)
+    block_b = _tile_rows(rows)
+    _conv_project_kernel[(blocks, triton.cdiv(rows, block_b))](
+        x, store, slots, weight, bias, proj, y, part, rows, channels, x.stride(0), store.stride(0),
+        *weight.stride(), K=weight.shape[1], P=size, BLOCK_P=triton.next_power_of_2(size), BLOCK_B=block_b,
+        BLOCK_E=_SHARE, PRECISION=_precision(proj), num_warps=4, **options(x.device),
+    )  # fmt: skip
+    return y, part
+
+
+def state(
+    store: Tensor,
+    slots: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor,
+    dt_weight: Tensor | None,
+) -> Tensor:
+    """`state_step` on tensors already checked; dt, B and C may be (shares, B, ...), to be summed."""
+    rows, channels = x.shape
+    n_state = A.shape[1]
+    y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
+    shares = dt.shape[0] if dt.dim() == 3 else 1
+    rank = 0 if dt_weight is None else dt_weight.shape[1]
+    strides = (0, 0) if dt_weight is None else dt_weight.stride()
+    block, warps = PLAN.state_low if rank else PLAN.state
+    each = PLAN.state_rows if rows >= 512 else 1
+    _state_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
+        store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
+        dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, dt.stride(0),
+        N=n_state, R=rank, ROWS=each, BLOCK_E=block, SHARES=shares, num_warps=warps, **options(x.device),
+    )  # fmt: skip
+    return y
+
+
+def _tile_rows(rows: int) -> int:
+    return 16 if rows <= 16 else PLAN.rows
+
+
+def _precision(weight: Tensor) -> str:
+    """fp32 products in three tf32 terms, which lose nothing that fp32 would keep."""
+    return "tf32x3" if weight.dtype == torch.float32 else "tf32"
