@@ -157,8 +157,7 @@ class ControlLayout:
 
     def heads(self, moods: Sequence[str], actions: Sequence[str]) -> Trie[Head]:
         """mood `<say>`, or mood `<act>` action `<say>`."""
-        heads = [Head(mood, action) for mood in moods for action in (None, *actions)]
-        return Trie([(self.head(head), head) for head in heads])
+        return _heads(self, moods, actions)
 
     def head(self, head: Head) -> tuple[int, ...]:
         """The tokens of one head, `<say>` included."""
@@ -184,6 +183,8 @@ class PlainLayout:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.end = tuple(tokenizer.encode("\n"))
+        if not self.end or not tokenizer.encode("("):
+            raise BundleError("the tokenizer has no tokens for a line break or a bracket, which the plain layout needs")
         self.banned = frozenset(tokenizer.special)
         self.stops: tuple[str, ...] = ("\n",)
         self.blank: frozenset[int] = frozenset()  # nobody asks: with stops every token is looked at
@@ -218,8 +219,7 @@ class PlainLayout:
 
     def heads(self, moods: Sequence[str], actions: Sequence[str]) -> Trie[Head]:
         """`mood):` or `mood, action):`."""
-        heads = [Head(mood, action) for mood in moods for action in (None, *actions)]
-        return Trie([(self.head(head), head) for head in heads])
+        return _heads(self, moods, actions)
 
     def head(self, head: Head) -> tuple[int, ...]:
         """The tokens of one head, the closing bracket and colon included."""
@@ -228,6 +228,15 @@ class PlainLayout:
     def speech(self, text: str) -> tuple[int, ...]:
         """The line after a space."""
         return self._line(f" {clean(text)}")
+
+
+def _heads(layout: Layout, moods: Sequence[str], actions: Sequence[str]) -> Trie[Head]:
+    """Every mood alone and with each action."""
+    heads = [Head(mood, action) for mood in moods for action in (None, *actions)]
+    try:
+        return Trie([(layout.head(head), head) for head in heads])
+    except ValueError as error:
+        raise BundleError(f"the Bundle's tokenizer cannot tell the words of a persona apart: {error}") from error
 
 
 def make_layout(name: str, tokenizer: Tokenizer) -> Layout:

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
+from npc_runtime.backends.base import feed_rows, runs, takes_rows
 from npc_runtime.errors import BackendError, BudgetExceeded, Cancelled, ConfigError, DeadlineExceeded, NpcError
 from npc_runtime.pool import Point, Pool, Timeline
 from npc_runtime.sampling import FAILED
@@ -22,12 +23,14 @@ from npc_runtime.turn import PLAYER, Choice, Outcome, Released, Speech, Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from npc_runtime.backends.base import Backend, Batch
+    from npc_runtime.backends.base import Backend, Batch, RowsBackend, RunningBatch
     from npc_runtime.config import Config
 
 _SLOTS_PER_TURN = 4
 """A speaking Turn's own Slot, the point before its cue, and the two latest burst checkpoints."""
 _SCORES_PER_TICK = 4
+_ROWS_READ_PER_TICK = 512
+"""Chunks read in one Tick on a device that reads many rows together: their activations are what its memory holds."""
 
 
 class Scheduler:
@@ -45,12 +48,15 @@ class Scheduler:
         """Gives back a cached State when no rewind point is left to give; False when there is none."""
         self.timelines: OrderedDict[Timeline[Any], None] = OrderedDict()
         """Registered Timelines, least recently advanced first."""
-        self.active: list[Turn] = []
+        self.active: dict[Turn, None] = {}
+        """Turns under way, in the order they began."""
         self.ticks = self.tokens_read = self.tokens_spoken = self.turns_done = self.turns_failed = 0
         self._queues: dict[Timeline[Any], deque[Turn]] = {}
         self._ready: list[tuple[int, int, Turn]] = []
         self._deadlines: list[tuple[float, int, Turn]] = []
         self._order = 0
+        self._finite: set[int] = set()
+        """Slots of Turns about to end that were found finite."""
 
     # ---- Timelines
 
@@ -147,42 +153,70 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Begins waiting Turns: the player's up to one batch, others only into what is left of it."""
+        begun: list[Turn] = []
+        players = sum(turn.lane == PLAYER for turn in self.active)
         while self._ready:
             lane, _, turn = self._ready[0]
             if turn.slot != -1 or turn not in self._queues.get(turn.timeline, ()):
                 heapq.heappop(self._ready)  # failed or cancelled while it waited
                 continue
-            rivals = sum(other.lane == PLAYER for other in self.active) if lane == PLAYER else len(self.active)
-            if rivals >= self.max_batch:
-                return
+            if (players if lane == PLAYER else len(self.active)) >= self.max_batch:
+                break
             heapq.heappop(self._ready)
-            self._begin(turn)
+            if self._begin(turn):
+                begun.append(turn)
+                players += lane == PLAYER
+        self._start(begun)
 
-    def _begin(self, turn: Turn) -> None:
+    def _begin(self, turn: Turn) -> bool:
         try:
             turn.slot = self.take_slot()
         except BudgetExceeded as error:
             self._fail(turn, error)
-            return
+            return False
         turn.begun = self.clock()
         turn.listener.begin()
-        self.active.append(turn)
-        current = turn.timeline.current
-        with _Guard(self, [turn]):
-            if current is None:
+        self.active[turn] = None
+        return True
+
+    def _start(self, turns: list[Turn]) -> None:
+        """Gives begun Turns the State they go on from."""
+        for turn in [turn for turn in turns if turn.timeline.current is None]:
+            with _Guard(self, [turn]):
                 self.backend.clear(turn.slot)
-            else:
-                self.backend.copy(current.slot, turn.slot)
+        for group in self._together([turn for turn in turns if turn.timeline.current is not None]):
+            with _Guard(self, group):
+                self._copy([(turn.timeline.current.slot, turn.slot) for turn in group if turn.timeline.current])
+
+    def _together(self, turns: list[Turn]) -> list[list[Turn]]:
+        """All at once on a device that takes many rows, else one by one: what fails then fails alone."""
+        if takes_rows(self.backend):
+            return [turns] if turns else []
+        return [[turn] for turn in turns]
+
+    def _copy(self, pairs: list[tuple[int, int]]) -> None:
+        """Copies Slots onto others, given as (source, target)."""
+        if takes_rows(self.backend) and len(pairs) > 1:
+            self.backend.copy_rows([source for source, _ in pairs], [target for _, target in pairs])
+            return
+        for source, target in pairs:
+            self.backend.copy(source, target)
 
     # ---- reading
 
     def _read(self) -> None:
-        """One chunk for whoever has read least, together with all that read the same tokens (an event)."""
+        """One chunk for whoever has read least, together with all that read the same tokens (an event).
+
+        On a device that takes many rows together with all others too.
+        """
         turns = sorted((t for t in self.active if t.reading), key=lambda t: (t.lane, t.position, t.order))
         if not turns:
             self._open_replies()
             return
         first = turns[0]
+        if takes_rows(self.backend):
+            self._read_rows(self.backend, turns[: min(self.max_batch, _ROWS_READ_PER_TICK)])
+            return
         group = [t for t in turns if t.position == first.position and t.tokens == first.tokens][: self.max_batch]
         chunk = first.tokens[first.position : first.position + self.config.prefill_chunk]
         with _Guard(self, group):
@@ -192,21 +226,31 @@ class Scheduler:
                 self.tokens_read += len(chunk)
         self._open_replies()
 
+    def _read_rows(self, backend: RowsBackend, turns: list[Turn]) -> None:
+        with _Guard(self, turns):
+            chunks = [turn.tokens[turn.position : turn.position + self.config.prefill_chunk] for turn in turns]
+            backend.prefill_rows([turn.slot for turn in turns], chunks)
+            for turn, chunk in zip(turns, chunks, strict=True):
+                turn.position += len(chunk)
+                self.tokens_read += len(chunk)
+        self._open_replies()
+
     def _open_replies(self) -> None:
         """Turns that have read everything end, or take their first checkpoint and feed the cue."""
-        for turn in [t for t in self.active if not t.reading]:
-            if turn.ask is None:
-                self._complete(turn, Outcome())
-            elif turn.speech is not None and turn.pending < 0:
-                with _Guard(self, [turn]):
-                    self._checkpoint(turn, turn.speech)
-                    self._feed(turn.slot, turn.speech.cue[:-1])
-                    turn.pending = turn.speech.cue[-1]
-
-    def _feed(self, slot: int, tokens: Sequence[int]) -> None:
-        """Advances one Slot token by token: the same arithmetic as the steps it may stand for."""
-        for token in tokens:
-            self.backend.prefill([slot], [token])
+        read = [turn for turn in self.active if not turn.reading]
+        heard = [turn for turn in read if turn.ask is None]
+        if takes_rows(self.backend) and len(heard) > 1:
+            self._note_finite(self.backend, [turn.slot for turn in heard])
+        for turn in heard:
+            self._complete(turn, Outcome())
+        opening = [turn for turn in read if turn.speech is not None and turn.pending < 0]
+        for group in self._together(opening):
+            cues = [turn.speech.cue for turn in group if turn.speech is not None]
+            with _Guard(self, group):
+                self._checkpoint(group)
+                feed_rows(self.backend, [turn.slot for turn in group], [cue[:-1] for cue in cues])
+                for turn, cue in zip(group, cues, strict=True):
+                    turn.pending = cue[-1]
 
     # ---- choosing
 
@@ -262,22 +306,20 @@ class Scheduler:
         speeches = [turn.ask for turn in rows if isinstance(turn.ask, Speech)]
         failed: list[Turn] = []
         with _Guard(self, rows):
-            for turn, speech in zip(rows, speeches, strict=True):
-                if speech.drawn:
-                    self._checkpoint(turn, speech)
+            self._checkpoint([turn for turn, speech in zip(rows, speeches, strict=True) if speech.drawn])
             batch = self.backend.open([turn.slot for turn in rows])
             try:
                 self._steps(batch, rows, speeches, failed)
             finally:
                 batch.close()
-            for turn, speech in zip(rows, speeches, strict=True):
-                if speech.reader.finish is not None and turn not in failed:
-                    self._close_reply(turn, speech)
+            self._close_replies([turn for turn in rows if turn not in failed])
         for turn in failed:
             self._fail(turn, BackendError("the model's output was not finite; the State is as before the Turn"))
 
     def _steps(self, batch: Batch, rows: list[Turn], speeches: list[Speech], failed: list[Turn]) -> None:
         """Steps until every row has ended or the burst has."""
+        if runs(batch) and self._run(batch, rows, speeches, failed):
+            return
         live = [True] * len(rows)
         for _ in range(self.config.burst):
             draws = [s.draw(t.pending) if on else None for t, s, on in zip(rows, speeches, live, strict=True)]
@@ -286,6 +328,16 @@ class Scheduler:
                     live[i] = self._push(rows[i], speeches[i], token, failed)
             if not any(live):
                 return
+
+    def _run(self, batch: RunningBatch, rows: list[Turn], speeches: list[Speech], failed: list[Turn]) -> bool:
+        """A burst that nobody looks into; False where some row's every token has to be looked at."""
+        courses = [speech.course(turn.pending) for turn, speech in zip(rows, speeches, strict=True)]
+        if None in courses:
+            return False
+        for turn, speech, tokens in zip(rows, speeches, batch.run(courses, self.config.burst), strict=True):
+            for token in tokens:
+                self._push(turn, speech, token, failed)
+        return True
 
     def _push(self, turn: Turn, speech: Speech, token: int, failed: list[Turn]) -> bool:
         """Takes a drawn token; True while more are wanted."""
@@ -300,21 +352,32 @@ class Scheduler:
             turn.waiting.append(Released(len(speech.drawn), piece))
         return speech.reader.finish is None
 
-    def _close_reply(self, turn: Turn, speech: Speech) -> None:
-        """Feeds what the State still lacks of a finished Reply: its last token, if kept, and its end."""
-        rest = speech.drawn[len(speech.drawn) - 1 : speech.reader.kept]
-        self._feed(turn.slot, (*rest, *speech.reader.closing))
+    def _close_replies(self, turns: list[Turn]) -> None:
+        """Feeds what the States still lack of finished Replies: the last token, if kept, and the end."""
+        over = [(turn, turn.speech) for turn in turns if turn.speech and turn.speech.reader.finish is not None]
+        if takes_rows(self.backend) and over:
+            slots = [turn.slot for turn, _ in over]
+            feed_rows(self.backend, slots, [speech.missing() for _, speech in over])
+            self._note_finite(self.backend, slots)
+            return
+        for turn, speech in over:
+            self._close_reply(turn, speech)
 
-    def _checkpoint(self, turn: Turn, speech: Speech) -> None:
-        """Keeps a copy of the State; drops those between the first and the newest that a cut could need."""
-        slot = self.take_slot()
-        self.backend.copy(turn.slot, slot)
-        turn.checkpoints.append((len(speech.drawn), slot))
-        let_out = turn.let_out
-        while len(turn.checkpoints) > _SLOTS_PER_TURN - 1 or (
-            len(turn.checkpoints) > 2 and turn.checkpoints[2][0] <= let_out
-        ):
-            self.pool.drop(turn.checkpoints.pop(1)[1])
+    def _close_reply(self, turn: Turn, speech: Speech) -> None:
+        feed_rows(self.backend, [turn.slot], [speech.missing()])
+
+    def _checkpoint(self, turns: list[Turn]) -> None:
+        """Keeps a copy of each State; drops those between the first and the newest that a cut could need."""
+        slots = [self.take_slot() for _ in turns]
+        for turn, slot in zip(turns, slots, strict=True):
+            turn.checkpoints.append((len(turn.speech.drawn) if turn.speech else 0, slot))
+        self._copy([(turn.slot, slot) for turn, slot in zip(turns, slots, strict=True)])
+        for turn in turns:
+            let_out = turn.let_out
+            while len(turn.checkpoints) > _SLOTS_PER_TURN - 1 or (
+                len(turn.checkpoints) > 2 and turn.checkpoints[2][0] <= let_out
+            ):
+                self.pool.drop(turn.checkpoints.pop(1)[1])
 
     def _cut(self, turn: Turn, heard: int | None) -> None:
         """Ends a Reply at the last token the player saw."""
@@ -331,12 +394,13 @@ class Scheduler:
 
     def _replay(self, turn: Turn, speech: Speech, tokens: int) -> None:
         """Brings the Slot to exactly `tokens` of the Reply and its end; to before the cue when none was heard."""
+        self._finite.discard(turn.slot)
         count, slot = max(point for point in turn.checkpoints if point[0] <= tokens)
         self.backend.copy(slot, turn.slot)
         if tokens == 0:
             return
         start = speech.drawn[count - 1 : tokens] if count else [*speech.cue, *speech.drawn[:tokens]]
-        self._feed(turn.slot, (*start, *speech.reader.end))
+        feed_rows(self.backend, [turn.slot], [(*start, *speech.reader.end)])
 
     # ---- letting out
 
@@ -372,10 +436,16 @@ class Scheduler:
 
     # ---- ending
 
+    def _note_finite(self, backend: RowsBackend, slots: list[int]) -> None:
+        """Looks at many States together; those found finite are not looked at again when their Turns end."""
+        self._finite.update(slot for slot, finite in zip(slots, backend.finite_rows(slots), strict=True) if finite)
+
     def _complete(self, turn: Turn, outcome: Outcome) -> None:
         """Makes the Turn's State the Npc's; one that is not finite would be no memory, now and ever after."""
         with _Guard(self, [turn]):
-            if not self.backend.finite(turn.slot):
+            known = turn.slot in self._finite
+            self._finite.discard(turn.slot)
+            if not known and not self.backend.finite(turn.slot):
                 raise BackendError("the State became not finite; it is as before the Turn")
         if turn.slot < 0:
             return
@@ -393,6 +463,7 @@ class Scheduler:
         turn.listener.done(outcome)
 
     def _fail(self, turn: Turn, error: NpcError) -> None:
+        self._finite.discard(turn.slot)
         if turn.slot >= 0:
             self.pool.drop(turn.slot)
         self.turns_failed += 1
@@ -405,8 +476,7 @@ class Scheduler:
             self.pool.drop(slot)
         turn.checkpoints.clear()
         turn.slot = -2
-        if turn in self.active:
-            self.active.remove(turn)
+        self.active.pop(turn, None)
         queue = self._queues[turn.timeline]
         was_first = queue[0] is turn
         queue.remove(turn)

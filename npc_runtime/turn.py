@@ -93,6 +93,10 @@ class Speech:
             recent=recent,
         )
 
+    def missing(self) -> tuple[int, ...]:
+        """What the State still lacks of a finished Reply: its last token, if kept, and its end."""
+        return (*self.drawn[len(self.drawn) - 1 : self.reader.kept], *self.reader.closing)
+
     def course(self, token: int) -> Course | None:
         """As `draw`, and how the row goes on from there; None where every token has to be looked at."""
         reader = self.reader

@@ -7,7 +7,7 @@ one token per row and draws the next, so that prefill never needs logits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from npc_runtime.sampling import Draw
+    from npc_runtime.sampling import Course, Draw
     from npc_runtime.state import State, StateSpec
 
 
@@ -91,3 +91,53 @@ class Backend(Protocol):
     def close(self) -> None:
         """Frees the device; the backend is of no use afterwards."""
         ...
+
+
+class RowsBackend(Backend, Protocol):
+    """A Backend whose device does many rows for little more than one; whoever has many asks for them together."""
+
+    def copy_rows(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copies Slots onto others, bit for bit; no target may be a source too."""
+        ...
+
+    def prefill_rows(self, slots: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
+        """As `prefill`, each of the distinct `slots` with tokens of its own; any number of them."""
+        ...
+
+    def finite_rows(self, slots: Sequence[int]) -> list[bool]:
+        """As `finite`, of each of `slots`."""
+        ...
+
+
+class RunningBatch(Batch, Protocol):
+    """A Batch that draws on its device, and so need not ask after every token."""
+
+    def run(self, courses: Sequence[Course | None], steps: int) -> list[list[int]]:
+        """Feeds and draws up to `steps` times; the tokens that each row drew, the last of which is not fed yet.
+
+        A row stops early when its Course ends, when it fails (`sampling.FAILED` is its last then), or where its owner
+        has to look. None leaves a row as it is.
+        """
+        ...
+
+
+def takes_rows(backend: Backend) -> TypeGuard[RowsBackend]:
+    """True for a Backend to be asked for many rows together."""
+    return hasattr(backend, "prefill_rows")
+
+
+def runs(batch: Batch) -> TypeGuard[RunningBatch]:
+    """True for a Batch that need not be asked for every token."""
+    return hasattr(batch, "run")
+
+
+def feed_rows(backend: Backend, slots: Sequence[int], rows: Sequence[Sequence[int]]) -> None:
+    """Advances each of `slots` by its own tokens one by one: the same arithmetic as the steps they may stand for."""
+    if takes_rows(backend):
+        for at in range(max(map(len, rows), default=0)):
+            fed = [(slot, tokens[at : at + 1]) for slot, tokens in zip(slots, rows, strict=True) if len(tokens) > at]
+            backend.prefill_rows([slot for slot, _ in fed], [token for _, token in fed])
+        return
+    for slot, tokens in zip(slots, rows, strict=True):
+        for token in tokens:
+            backend.prefill([slot], [token])

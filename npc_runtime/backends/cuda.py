@@ -103,7 +103,11 @@ class CudaBackend:
 
     def finite(self, slot: int) -> bool:
         """False when a Slot holds NaN or infinity."""
-        return self.store.finite(slot)
+        return self.store.finite([slot])[0]
+
+    def finite_rows(self, slots: Sequence[int]) -> list[bool]:
+        """As `finite`, of each of `slots`."""
+        return self.store.finite(slots)
 
     def write(self, slot: int, state: State) -> None:
         """Puts a State into a Slot; ValueError when it is of another shape."""

@@ -87,10 +87,15 @@ class SlotStore:
             conv[there] = conv[here]
             ssm[there] = ssm[here]
 
-    def finite(self, slot: int) -> bool:
-        """False when a Slot holds NaN or infinity."""
-        self.reserve([slot])
-        return bool(torch.isfinite(self.conv[:, slot]).all() & torch.isfinite(self.ssm[:, slot]).all())
+    def finite(self, slots: Sequence[int]) -> list[bool]:
+        """False for each Slot that holds NaN or infinity."""
+        self.reserve(slots)
+        here = self.index(slots)
+        total = torch.zeros(len(slots), dtype=torch.float64, device=self.device)
+        for conv, ssm in zip(self.conv, self.ssm, strict=True):  # what is not finite makes its sum so, too
+            total += conv[here].sum((1, 2), dtype=torch.float64) + ssm[here].sum((1, 2), dtype=torch.float64)
+        finite: list[bool] = torch.isfinite(total).tolist()
+        return finite
 
     def read(self, slot: int) -> State:
         """A Slot as a State in host memory."""
