@@ -42,9 +42,9 @@ def _product_kernel(
             w = tl.load(w_at + i, mask=inside_f & (i + offs_d < D)[:, None], other=0.0)
             total += tl.dot(x, w)
     else:
-        for q in tl.static_range(4):
+        for q in tl.range(4, flatten=True, num_stages=STAGES):
             part = tl.zeros((BLOCK_B, BLOCK_F), tl.float32)
-            for i in tl.range(q * QUARTER, min((q + 1) * QUARTER, D), BLOCK_D, num_stages=STAGES):
+            for i in range(q * QUARTER, q * QUARTER + QUARTER, BLOCK_D):
                 x = tl.load(x_at + i, mask=inside_b & (i + offs_d < D)[None, :], other=0.0)
                 w = tl.load(w_at + i, mask=inside_f & (i + offs_d < D)[:, None], other=0.0)
                 part = tl.dot(x, w, part)

@@ -77,18 +77,18 @@ def _linear_kernel(
         address = weight_ptr + offs_f.to(tl.int64)[None, :, None] * D + i + offs_d
         weights = weights + (tl.load(address, mask=inside_f & (i + offs_d < D), other=0.0),)
     _wait_for_previous(PDL)
-    squares = tl.zeros((4, BLOCK_B), tl.float32)
+    squares = tl.zeros((4, BLOCK_B, 64), tl.float32)
     acc = tl.zeros((4, BLOCK_B, BLOCK_F), tl.float32)
     for i in tl.static_range(0, QUARTER, 64):
         x = tl.load(x_rows + i + offs_d, mask=inside_b & (i + offs_d < D), other=0.0)
         if NORM:
-            squares += tl.sum(x * x, 2)
+            squares += x * x
             x *= tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0)
         weight = weights[i // 64]
         acc = tl.dot(x.to(weight.dtype), tl.trans(weight, 0, 2, 1), acc, input_precision=PRECISION)
     out = _sum_of_four(acc)
     if NORM:
-        out *= _scale(squares, D, eps)
+        out *= _scale(squares, D, eps, BLOCK_B)
     address = out_ptr + offs_b.to(tl.int64)[:, None] * F + offs_f[None, :]
     mask = (offs_b < rows)[:, None] & (offs_f < F)[None, :]
     if ADD:
@@ -97,9 +97,12 @@ def _linear_kernel(
 
 
 @triton.jit
-def _scale(squares, D: tl.constexpr, eps):
-    """The norm's factor, (B, 1), from the quarters' sums of squares (4, B)."""
-    return 1.0 / tl.sqrt(_sum_of_four(squares[:, :, None]) / D + eps)
+def _scale(squares, D: tl.constexpr, eps, BLOCK_B: tl.constexpr):
+    """The norm's factor, (B, 1), from the quarters' squares (4, B, 64): neighbours are added first."""
+    for i in tl.static_range(6):
+        even, odd = tl.split(tl.reshape(squares, 4, BLOCK_B, 32 >> i, 2))
+        squares = even + odd
+    return 1.0 / tl.sqrt(_sum_of_four(squares) / D + eps)
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -113,13 +116,13 @@ def _norm_kernel(
     offs_b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
     offs = offs_b.to(tl.int64)[None, :, None] * D + offs_d
-    squares = tl.zeros((4, BLOCK_B), tl.float32)
+    squares = tl.zeros((4, BLOCK_B, 64), tl.float32)
     for i in tl.static_range(0, QUARTER, 64):
         mask = (offs_b < rows)[None, :, None] & (i + offs_d < D)
         x = tl.load(x_ptr + offs + i, mask=mask, other=0.0)
-        squares += tl.sum(x * x, 2)
+        squares += x * x
         tl.store(out_ptr + offs + i, x * tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0), mask=mask)
-    tl.store(scale_ptr + offs_b[:, None], _scale(squares, D, eps), mask=(offs_b < rows)[:, None])
+    tl.store(scale_ptr + offs_b[:, None], _scale(squares, D, eps, BLOCK_B), mask=(offs_b < rows)[:, None])
 
 
 @triton.jit
@@ -195,26 +198,17 @@ def _shares(ptr, stride, offs, size, SHARES: tl.constexpr):
 
 
 @triton.jit
-def _low_rank(ptr, stride, dtw_ptr, dtw_r, dtw_e, offs_e, inside, R: tl.constexpr, SHARES: tl.constexpr):
-    """dt (E) from its low rank, by the matrix unit (a row of sixteen is ours) in blocks of 64."""
-    BLOCK: tl.constexpr = 64 if R > 32 else 32 if R > 16 else 16
-    offs_r = tl.arange(0, BLOCK)
-    ours = (tl.arange(0, 16) == 0)[:, None]
-    raw = tl.zeros((16, offs_e.shape[0]), tl.float32)
-    for i in tl.static_range(0, R, BLOCK):
-        mask = (i + offs_r < R)[:, None] & inside[None, :]
-        dtw = tl.load(dtw_ptr + (i + offs_r)[:, None] * dtw_r + offs_e[None, :] * dtw_e, mask=mask, other=0.0)
-        low = _shares(ptr + i, stride, offs_r, R - i, SHARES)
-        low = tl.where(ours, low[None, :], 0.0).to(dtw.dtype)
-        raw += tl.dot(low, dtw, input_precision="tf32x3" if dtw.dtype == tl.float32 else "tf32")
-    return tl.sum(raw, 0)
+def _low_rank(ptr, stride, dtw, offs_r, R: tl.constexpr, BLOCK_E: tl.constexpr, SHARES: tl.constexpr):
+    """dt (BLOCK_E) from its low rank and the matrix dtw (R, BLOCK_E)."""
+    raw = tl.sum(_shares(ptr, stride, offs_r, R, SHARES)[:, None] * dtw.to(tl.float32), 0)
+    return tl.gather(raw, tl.arange(0, BLOCK_E), 0)  # one channel a thread, or softplus would run eight times
 
 
 @triton.jit(do_not_specialize=["rows", "share"])
 def _state_kernel(
     store_ptr, slots_ptr, x_ptr, dt_ptr, bias_ptr, a_ptr, b_ptr, c_ptr, d_ptr, z_ptr, dtw_ptr, y_ptr,
     rows, E, slot_stride, x_row, dt_row, b_row, c_row, z_row, a_e, a_n, dtw_e, dtw_r, share,
-    N: tl.constexpr, R: tl.constexpr, ROWS: tl.constexpr, BLOCK_E: tl.constexpr,
+    N: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, ROWS: tl.constexpr, BLOCK_E: tl.constexpr,
     SHARES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """The recurrence of a block of channels of ROWS rows. R > 0: dt is of low rank and goes through dtw first."""
@@ -226,6 +220,10 @@ def _state_kernel(
     a = tl.load(a_ptr + offs_n[:, None] * a_n + offs_e[None, :] * a_e, mask=inside[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=inside, other=0.0).to(tl.float32)
     skip = tl.load(d_ptr + offs_e, mask=inside, other=0.0).to(tl.float32)
+    if R > 0:
+        offs_r = tl.arange(0, BLOCK_R)
+        dtw_mask = (offs_r < R)[:, None] & inside[None, :]
+        dtw = tl.load(dtw_ptr + offs_r[:, None] * dtw_r + offs_e[None, :] * dtw_e, mask=dtw_mask, other=0.0)
     _wait_for_previous(PDL)
     for i in tl.static_range(ROWS):
         row = tl.minimum(first + i, rows - 1).to(tl.int64)
@@ -238,7 +236,7 @@ def _state_kernel(
         b = _shares(b_ptr + row * b_row, share, offs_n, N, SHARES)
         c = _shares(c_ptr + row * c_row, share, offs_n, N, SHARES)
         if R > 0:
-            raw = _low_rank(dt_ptr + row * dt_row, share, dtw_ptr, dtw_r, dtw_e, offs_e, inside, R, SHARES)
+            raw = _low_rank(dt_ptr + row * dt_row, share, dtw, offs_r, R, BLOCK_E, SHARES)
         else:
             raw = tl.load(dt_ptr + row * dt_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         delta = _softplus(raw + bias)
@@ -381,7 +379,7 @@ def state(
     _state_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
         store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
         dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, dt.stride(0),
-        N=n_state, R=rank, ROWS=each, BLOCK_E=block, SHARES=shares, num_warps=warps, **options(x.device),
+        N=n_state, R=rank, BLOCK_R=triton.next_power_of_2(max(rank, 1)), ROWS=each, BLOCK_E=block, SHARES=shares, num_warps=warps, **options(x.device),
     )  # fmt: skip
     return y
 
