@@ -40,7 +40,8 @@ class Lobby:
     def greet(self, address: bytes, request: wire.Hello, user: str, now: float) -> None:
         """Lets a client in: settles the version, opens or takes over its Session, tells what can be done here."""
         if wire.PROTOCOL not in request.protocol:
-            raise errors.VersionMismatch(f"this daemon speaks protocol {wire.PROTOCOL}, the client {request.protocol}")
+            theirs = request.protocol[:8]
+            raise errors.VersionMismatch(f"this daemon speaks protocol {wire.PROTOCOL}, the client {theirs}")
         if len(request.session) > wire.MAX_NAME or not request.session.isprintable():
             raise errors.BadInput(f"`session` may hold {wire.MAX_NAME} printable characters")
         name = request.session or UNNAMED + secrets.token_hex(8)

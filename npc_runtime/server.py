@@ -16,6 +16,7 @@ import zmq
 
 from npc_runtime import errors, wire
 from npc_runtime.auth import ZAP_ENDPOINT, CurveAuth, choose_auth, is_loopback
+from npc_runtime.checks import shown
 from npc_runtime.lobby import Lobby
 from npc_runtime.parent import Parent
 from npc_runtime.peer import SEND_HWM
@@ -231,7 +232,7 @@ class Server:
             self._request(peer, wire.decode_request(body))
             return
         if body.get("op") != wire.Hello.op:
-            raise errors.HelloFirst(f"the first message must be `hello`, got op {body.get('op')!r:.80}")
+            raise errors.HelloFirst(f"the first message must be `hello`, got op {shown(body.get('op'))}")
         hello = wire.decode_request(body)
         if self._stops:
             raise errors.ShuttingDown("the daemon is ending")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from npc_runtime.checks import shown
 from npc_runtime.container import DTYPES
 from npc_runtime.errors import BundleError
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_DESCRIPTION_BYTES = 64 * 1024 * 1024
+MAX_DESCRIPTION_BYTES = 4 * 1024 * 1024
+MAX_OPERATIONS = 200_000
+"""Opcodes of a description; a model of 64 layers takes some 30,000."""
 _STORAGES = {
     "torch FloatStorage": "F32",
     "torch HalfStorage": "F16",
@@ -54,9 +57,10 @@ class _Mark:
 def read_torch_file(path: Path) -> dict[str, Tensor]:
     """Tensors by name. Raises BundleError for anything but a zip of plain tensors."""
     try:
+        size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
-            found = _Machine(archive, _root(archive)).run()
-    except (zipfile.BadZipFile, OSError) as error:
+            found = _Machine(archive, _root(archive), size).run()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:  # EOFError: a member that claims more than there is
         raise BundleError(
             f"`{path}` is not a torch checkpoint in zip format: {error}",
             "Save it again with a recent torch, best as model.safetensors",
@@ -74,7 +78,7 @@ def _root(archive: zipfile.ZipFile) -> str:
     if len(roots) != 1:
         raise ValueError("exactly one data.pkl was expected")
     order = f"{roots[0]}byteorder"
-    if order in archive.namelist() and archive.read(order) != b"little":
+    if order in archive.namelist() and _stored(archive, order, 16) != b"little":
         raise ValueError("only little-endian storages are known")
     return roots[0]
 
@@ -88,23 +92,29 @@ def _stored(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 class _Machine:
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+    def __init__(self, archive: zipfile.ZipFile, root: str, size: int) -> None:
         self._archive = archive
         self._root = root
+        self._size = self._left = size
+        """Bytes of the file, and how many of them storages may still take: members can lie over each other."""
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self._storages: dict[str, Tensor] = {}
 
     def run(self) -> dict[str, Tensor]:
-        for opcode, argument, _ in pickletools.genops(
-            _stored(self._archive, f"{self._root}data.pkl", MAX_DESCRIPTION_BYTES)
-        ):
+        description = _stored(self._archive, f"{self._root}data.pkl", MAX_DESCRIPTION_BYTES)
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(description)):
+            if count == MAX_OPERATIONS:
+                raise ValueError(f"more than {MAX_OPERATIONS} operations")
             self._step(opcode.name, argument)
         (result,) = self._stack
         if not isinstance(result, dict) or not all(
             isinstance(key, str) and isinstance(value, Tensor) for key, value in result.items()
         ):
             raise ValueError("a map from names to tensors was expected")
+        # A tied head shares its bytes with the embedding; more sharing makes gigabytes of a small file.
+        if sum(tensor.values.nbytes for tensor in result.values()) > 2 * self._size:
+            raise ValueError("its tensors are more than twice its bytes")
         return result
 
     def _step(self, name: str, argument: Any) -> None:
@@ -127,6 +137,8 @@ class _Machine:
             stack.append(tuple(self._marked() if name == "TUPLE" else self._pop(int(name[-1]))))
         elif name in ("SETITEM", "SETITEMS"):
             items = self._marked() if name == "SETITEMS" else self._pop(2)
+            if not all(isinstance(key, str) for key in items[::2]):
+                raise ValueError("a name that is no text")  # nested tuples take for ever to hash
             stack[-1].update(zip(items[::2], items[1::2], strict=True))
         elif name in ("APPEND", "APPENDS"):
             stack[-1].extend(self._marked() if name == "APPENDS" else self._pop(1))
@@ -164,14 +176,14 @@ class _Machine:
         raise ValueError(f"`{named or type(builder).__name__}` is not part of a plain tensor")
 
     def _storage(self, kind: object, type_name: object, key: object, _device: object, count: object) -> Tensor:
-        dtype = _STORAGES.get(str(type_name)) if isinstance(type_name, _Name) else None
-        if kind != "storage" or dtype is None or type(count) is not int:
-            raise ValueError(f"storage {type_name!s:.60} is not known")
-        if str(key) not in self._storages:
-            size = count * DTYPES[dtype].itemsize
-            data = _stored(self._archive, f"{self._root}data/{key}", size)
-            self._storages[str(key)] = Tensor(np.frombuffer(data, DTYPES[dtype], count), dtype)
-        return self._storages[str(key)]
+        dtype = _STORAGES.get(type_name) if isinstance(type_name, _Name) else None
+        if kind != "storage" or dtype is None or type(count) is not int or not isinstance(key, str):
+            raise ValueError(f"a storage {shown(type_name)} is not known")
+        if key not in self._storages:
+            data = _stored(self._archive, f"{self._root}data/{key}", min(count * DTYPES[dtype].itemsize, self._left))
+            self._left -= len(data)
+            self._storages[key] = Tensor(np.frombuffer(data, DTYPES[dtype], count), dtype)
+        return self._storages[key]
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 import msgpack
 
 from npc_runtime import errors
+from npc_runtime.checks import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -340,9 +341,9 @@ def decode_request(body: Mapping[str, Any]) -> Request:
     """The typed request in a map. Raises BadInput naming the field, or UnknownOp."""
     op = body.get("op")
     if not isinstance(op, str) or op not in REQUESTS:
-        raise errors.UnknownOp(f"`op` must be one of {', '.join(REQUESTS)}, got {op!r:.80}")
+        raise errors.UnknownOp(f"`op` must be one of {', '.join(REQUESTS)}, got {shown(op)}")
     if type(body.get("id")) is not int or not 0 <= body["id"] <= MAX_ID:
-        raise errors.BadInput(f"`id` must be an integer from 0 to 2^53 - 1, got {body.get('id')!r:.80}")
+        raise errors.BadInput(f"`id` must be an integer from 0 to 2^53 - 1, got {shown(body.get('id'))}")
     return _build(REQUESTS[op], body)
 
 
@@ -396,5 +397,5 @@ def _check(name: str, value: object, hint: Any) -> object:
     if good and isinstance(value, float):
         good = math.isfinite(value)
     if not good:
-        raise errors.BadInput(f"`{name}` must be {wanted}, got {type(value).__name__} {value!r:.60}")
+        raise errors.BadInput(f"`{name}` must be {wanted}, got {shown(value)}")
     return float(value) if float in types and isinstance(value, int) else value

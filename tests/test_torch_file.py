@@ -134,3 +134,49 @@ def test_the_old_format_of_torch_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="zip format") as caught:
         read_torch_file(tmp_path / "old.bin")
     assert "safetensors" in caught.value.hint
+
+
+def doubled(times: int = 60) -> bytes:
+    """A tuple of twice a tuple of twice ...: it takes for ever to hash, compare or print."""
+    return b")q\x00" + b"h\x00h\x00\x86q\x00" * times
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        b"\x80\x02}" + doubled() + b"K\x01s.",
+        b"\x80\x02(X\x07\x00\x00\x00storage" + doubled() + b"X\x01\x00\x00\x000K\x01K\x01tQ.",
+        b"\x80\x02" + b"N" * 300_000 + b".",
+    ],
+    ids=["name", "storage", "endless"],
+)
+def test_a_description_that_would_take_for_ever_is_refused(tmp_path: Path, described: bytes) -> None:
+    with pytest.raises(BundleError, match="holds more than plain tensors"):
+        read_torch_file(write_zip(tmp_path / "model.bin", described, **{"data/0": bytes(64)}))
+
+
+def test_a_byte_order_that_unpacks_to_megabytes_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "model.bin", b"}.")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/byteorder", bytes(10_000_000))
+    with pytest.raises(BundleError, match="is compressed or larger than 16 bytes"):
+        read_torch_file(path)
+
+
+def test_tensors_of_one_storage_are_no_more_than_a_tied_head_needs(tmp_path: Path) -> None:
+    weight = torch.zeros(1000)
+    torch.save({"embedding": weight, "head": weight}, tmp_path / "tied.bin")
+    assert read_torch_file(tmp_path / "tied.bin").keys() == {"embedding", "head"}
+    torch.save({f"w{n}": weight for n in range(20)}, tmp_path / "many.bin")
+    with pytest.raises(BundleError, match="more than twice its bytes"):
+        read_torch_file(tmp_path / "many.bin")
+
+
+def test_a_member_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "model.bin", b"}.")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"PK\x01\x02")
+    data[at + 20 : at + 28] = (1_000_000).to_bytes(4, "little") * 2
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="not a torch checkpoint"):
+        read_torch_file(path)
