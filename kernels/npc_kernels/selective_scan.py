@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from npc_kernels._check import check_shape, check_tensor, rows_contiguous
-from npc_kernels.reference import selective_scan_ref
+from npc_kernels.selective_scan_cpu import selective_scan_cpu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def selective_scan(
 
     delta = softplus(dt + dt_bias); state = exp(delta A) state + delta B x; y = (C · state + D x) · SiLU(z)
     (arXiv 2312.00752, Algorithm 2; the official code's Euler step for B). All arithmetic is fp32 and bitwise
-    repeatable. CPU tensors take `selective_scan_ref`. `chunk_len` (a multiple of 64) overrides how many tokens run
+    repeatable. CPU tensors take `selective_scan_cpu`. `chunk_len` (a multiple of 64) overrides how many tokens run
     in one piece on a GPU; by itself the function splits long sequences of small batches.
 
     Raises ValueError for shapes, dtypes or devices that do not fit, naming the argument.
@@ -52,7 +52,7 @@ def selective_scan(
     if chunk_len is not None and (chunk_len < 1 or chunk_len % _SHORTEST_CHUNK):
         raise ValueError(f"`chunk_len` must be a positive multiple of {_SHORTEST_CHUNK}, got {chunk_len}")
     if x.device.type == "cpu":
-        return selective_scan_ref(x, dt, A, B, C, D, z, dt_bias, initial_state, seq_idx)
+        return selective_scan_cpu(x, dt, A, B, C, D, z, dt_bias, initial_state, seq_idx)
     from npc_kernels.selective_scan_triton import SelectiveScan
 
     if chunk_len is None:

@@ -40,6 +40,8 @@ MIX = {"scenes": 0.5, "drills": 0.35, "dialogues": 0.15}
 PASSES = 6
 """Times that each scene is read, its names changed."""
 LENGTH, ROWS = 1024, 8
+CPU_LENGTH, CPU_ROWS = 512, 2
+"""Smaller steps, and more of them: a CPU takes seconds for each."""
 RATE = (4e-4, 1e-5)
 LEAST_STEPS = 24
 PROBES, GAP = 60, 5
@@ -78,7 +80,7 @@ def finetune(
     """
     scenes, unseen = split_script(read_scenes(folder))
     tokenizer = _tokenizer(bundle)
-    recipe = make_recipe(bundle, scenes, tokenizer)
+    recipe = make_recipe(bundle, scenes, tokenizer, at.device.type == "cuda")
     check_memory(recipe, at.world, at.device)
     material = _material(tokenizer, scenes, unseen, recipe)
     say(f"{len(scenes)} scenes to learn, {len(unseen)} to measure with, {recipe.phases[0].steps} steps")
@@ -105,13 +107,16 @@ def split_script(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
     return [scene for at, scene in enumerate(scenes) if at not in held], [scenes[at] for at in held]
 
 
-def make_recipe(bundle: Bundle, scenes: Sequence[Scene], tokenizer: SentencePieceTokenizer) -> Recipe:
+def make_recipe(
+    bundle: Bundle, scenes: Sequence[Scene], tokenizer: SentencePieceTokenizer, on_gpu: bool = True
+) -> Recipe:
     """One phase, as long as it takes to read each scene PASSES times."""
+    length, rows = (LENGTH, ROWS) if on_gpu else (CPU_LENGTH, CPU_ROWS)
     renderer = Renderer(tokenizer)
     tokens = sum(len(renderer.scene(scene)) for scene in scenes)
-    steps = max(LEAST_STEPS, math.ceil(tokens * PASSES / (MIX["scenes"] * LENGTH * ROWS)))
+    steps = max(LEAST_STEPS, math.ceil(tokens * PASSES / (MIX["scenes"] * length * rows)))
     bits = bundle.bits if bundle.bits in (4, 8) else 0
-    phase = Phase("script", LENGTH, ROWS, MIX, RATE, steps, warmup=8, facts=3, filler=16, bits=bits, dropout=0.1)
+    phase = Phase("script", length, rows, MIX, RATE, steps, warmup=8, facts=3, filler=16, bits=bits, dropout=0.1)
     return Recipe(f"{bundle.name} fine-tuned", bundle.config, (phase,), {}, weight_decay=0.01)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WEIGHT_BYTES = 20
 """A parameter in fp32, its gradient, AdamW's two moments, and the copy in which gradients travel."""
 
-GPU_WIDTHS, CPU_WIDTHS = (9, 7), (16, 90)
+GPU_WIDTHS, CPU_WIDTHS = (9, 7), (6, 16)
 """(d_model, d_inner) numbers kept for each token and layer until the backward pass; measured, rounded up."""
 
 SPARE = 0.9
