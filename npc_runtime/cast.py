@@ -83,9 +83,8 @@ class Cast:
             ready(role)
             return
         if role is None:
-            role = self._roles[digest] = Role()
-            tokens = self.layout.persona(persona)
-            role.tokens = len(tokens)
+            tokens = self.layout.persona(persona)  # before there is a Role: one that nobody reads is waited for in vain
+            role = self._roles[digest] = Role(tokens=len(tokens))
             listener = _Reading(self, digest, role)
             self.scheduler.submit(Turn(role.timeline, tokens, listener))
         role.waiting.append((ready, failed))

@@ -199,7 +199,11 @@ class Session:
             emit(wire.error_event(request.id, error))
 
         cached = self.cast.is_ready(persona)
-        self.cast.play(persona, ready, failed)
+        try:
+            self.cast.play(persona, ready, failed)
+        except BaseException:
+            self._coming.discard(request.npc)
+            raise
 
     def _born(self, name: str, persona: Persona, seed: int, role: Role) -> Npc:
         npc = Npc(name, persona, seed)
