@@ -36,8 +36,6 @@ FIELDS = (
 FLOATS = 3
 FAILED, IDLE = -1, -2
 """In place of a token: the logits were not finite, or nobody can be chosen; the row was not live."""
-TIES = 24
-"""Logits beyond `k` that are looked at, so that equal ones fall to the lowest id: exact unless more tie at the edge."""
 
 
 class Rows(NamedTuple):
@@ -87,7 +85,12 @@ def draw_step(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
     check_tensor("logits", logits, 2)
     if logits.shape[0] != rows.table.shape[1] or logits.dtype != torch.float32:
         raise ValueError(f"`logits` must be float32 of {rows.table.shape[1]} rows, got {logits.dtype} {logits.shape}")
-    draw_step_ref(logits, rows, tables, k)
+    if logits.device.type == "cpu":
+        draw_step_ref(logits, rows, tables, k)
+        return
+    from npc_kernels.draw_step_triton import WIDEST, draw
+
+    (draw if logits.shape[1] <= WIDEST else draw_step_ref)(logits.contiguous(), rows, tables, k)
 
 
 def draw_step_ref(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
@@ -110,9 +113,8 @@ def _candidates(logits: Tensor, rows: Rows, tables: Tables, k: int) -> tuple[Ten
     """Ids (B, M), -1 where there are fewer, their logits, and whether these are finite (B)."""
     node, most = rows.field("node"), tables.allowed.shape[1]
     masked = logits.masked_fill(tables.banned[rows.field("ban")], float("-inf"))
-    values, ids = masked.topk(min(k + TIES, masked.shape[1]), 1)
-    ids, values = _sorted(ids, -values)
-    ids, values = torch.where(values < float("inf"), ids, -1)[:, :k], -values[:, :k]
+    values, ids = (part[:, :k] for part in masked.sort(dim=1, descending=True, stable=True))
+    ids = torch.where(values > float("-inf"), ids, -1)
     pad = (0, most - ids.shape[1])
     ids, values = torch.nn.functional.pad(ids, pad, value=-1), torch.nn.functional.pad(values, pad)
     named = tables.allowed[node.clamp(min=0)]

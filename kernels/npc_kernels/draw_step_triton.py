@@ -1,0 +1,159 @@
+"""Drawing a token for every row on an NVIDIA GPU: one Triton program a row."""
+
+# Triton's kernels are not Python: their arguments have no Python types.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from npc_kernels.draw_step import Rows, Tables
+
+WIDEST = 65536
+"""Largest vocabulary whose logits one program holds in registers."""
+_LOWEST = tl.constexpr(-(1 << 31))
+
+
+@triton.jit
+def _top(logits_ptr, banned_ptr, ids_ptr, values_ptr, V, K: tl.constexpr, BLOCK: tl.constexpr):
+    """Write the K highest logits and their ids, lowest ids first, and give how many, and how many are not finite."""
+    offs = tl.arange(0, BLOCK)
+    x = tl.load(logits_ptr + offs, mask=offs < V, other=0.0) + 0.0  # -0.0 becomes 0.0: they are equal
+    unsound = BLOCK - tl.sum((tl.abs(x) < float("inf")).to(tl.int32), 0)
+    live = (offs < V) & (tl.load(banned_ptr + offs, mask=offs < V, other=1) == 0)
+    bits = x.to(tl.int32, bitcast=True)
+    key = tl.where(live, bits ^ ((bits >> 31) & 0x7FFFFFFF), _LOWEST)  # the order of floats in whole numbers
+    low, high = tl.full((), -(1 << 31), tl.int64), tl.full((), 1 << 31, tl.int64)
+    for _ in range(32):
+        middle = (low + high) >> 1
+        enough = tl.sum((key >= middle.to(tl.int32)).to(tl.int32), 0) >= K
+        low, high = tl.where(enough, middle, low), tl.where(enough, high, middle)
+    above, edge = live & (key > low), live & (key == low)
+    room = K - tl.sum(above.to(tl.int32), 0)
+    taken = above | (edge & (tl.cumsum(edge.to(tl.int32), 0) <= room))
+    place = tl.cumsum(taken.to(tl.int32), 0) - 1
+    tl.store(ids_ptr + place, offs, mask=taken)
+    tl.store(values_ptr + place, x, mask=taken)
+    return tl.sum(taken.to(tl.int32), 0), unsound
+
+
+@triton.jit
+def _uniform(seed, turn, position):
+    """As `draw_step.uniform`, of scalars."""
+    c0, c1, c2 = position & 0xFFFFFFFF, turn & 0xFFFFFFFF, (turn >> 32) & 0xFFFFFFFF
+    c3 = c0 * 0
+    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    for _ in range(10):
+        product0, product1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0 = ((product1 >> 32) & 0xFFFFFFFF) ^ c1 ^ k0
+        c2 = ((product0 >> 32) & 0xFFFFFFFF) ^ c3 ^ k1
+        c1, c3 = product1 & 0xFFFFFFFF, product0 & 0xFFFFFFFF
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return ((c0 << 21) | (c1 >> 11)).to(tl.float64) * (1.0 / 9007199254740992.0)
+
+
+@triton.jit
+def _chosen(ids, values, count, used, temperature, top_p, target, WIDE: tl.constexpr):
+    """The drawn id of `count` candidates (the first of WIDE), `used` so much less likely."""
+    at = tl.arange(0, WIDE)
+    there = at < count
+    minus = tl.where(there, used - values.to(tl.float64), 1e300)
+    column, row = minus[None, :], minus[:, None]
+    before = (column < row) | ((column == row) & (at[None, :] < at[:, None]))  # ids rise with `at`, or are unequal
+    rank = tl.sum(before.to(tl.int32), 1)
+    scale = 1.0 / tl.where(temperature > 0, temperature, 1.0)
+    weight = tl.where(there, tl.exp((tl.min(minus, 0) - minus) * scale), 0.0)
+    heads = tl.sum(tl.where(rank[None, :] <= rank[:, None], weight[None, :], 0.0), 1)
+    last = tl.sum((there & (heads < top_p * tl.sum(weight, 0))).to(tl.int32), 0)
+    last = tl.minimum(last, count - 1)
+    edge = target * tl.sum(tl.where(rank == last, heads, 0.0), 0)
+    place = tl.minimum(tl.sum((there & (heads <= edge)).to(tl.int32), 0), last)
+    place = tl.where(temperature > 0, place, 0)
+    return tl.sum(tl.where(there & (rank == place), ids, 0), 0)
+
+
+@triton.jit
+def _draw_kernel(
+    logits_ptr, table_ptr, rules_ptr, recent_ptr, out_ptr, step_ptr,
+    allowed_ptr, follow_ptr, banned_ptr, blank_ptr, ids_ptr, values_ptr, V,
+    ROWS: tl.constexpr, K: tl.constexpr, WIDE: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, WIDE)
+    out_at = out_ptr + tl.load(step_ptr) * ROWS + row
+    fields = table_ptr + row
+    if tl.load(fields) < 0:
+        tl.store(out_at, -2)
+        return
+    node = tl.load(fields + 2 * ROWS)
+    free = node < 0
+    if free:
+        count, unsound = _top(
+            logits_ptr + row * V, banned_ptr + tl.load(fields + 3 * ROWS) * V, ids_ptr + row * WIDE,
+            values_ptr + row * WIDE, V, K, BLOCK,
+        )  # fmt: skip
+        tl.debug_barrier()
+        ids = tl.load(ids_ptr + row * WIDE + at, mask=at < count, other=-1).to(tl.int64)
+        values = tl.load(values_ptr + row * WIDE + at, mask=at < count, other=0.0)
+    else:
+        ids = tl.load(allowed_ptr + node * WIDE + at)
+        values = tl.load(logits_ptr + row * V + ids, mask=ids >= 0, other=0.0) + 0.0
+        count = tl.sum((ids >= 0).to(tl.int32), 0)
+        unsound = WIDE - tl.sum((tl.abs(values) < float("inf")).to(tl.int32), 0)
+    values = tl.where(tl.abs(values) < float("inf"), values, 0.0)
+    recent = tl.load(recent_ptr + row * WINDOW + tl.arange(0, WINDOW)).to(tl.int64)
+    uses = tl.sum((ids[:, None] == recent[None, :]).to(tl.int32), 1)
+    repetition = tl.where(free, tl.load(rules_ptr + 2 * ROWS + row), 0.0)
+    position = tl.load(fields + 9 * ROWS)
+    target = _uniform(tl.load(fields + 7 * ROWS), tl.load(fields + 8 * ROWS), position)
+    chosen = _chosen(
+        ids, values, count, uses.to(tl.float64) * repetition, tl.load(rules_ptr + row), tl.load(rules_ptr + ROWS + row),
+        target, WIDE,
+    )  # fmt: skip
+    failed = (unsound > 0) | (count == 0)
+    token = tl.where(failed, -1, chosen)
+    safe = tl.where(failed, 0, chosen)
+    tl.store(out_at, token)
+    follow = tl.load(follow_ptr + tl.where(free, 0, node) * WIDE + at)
+    onward = tl.where(free, node, tl.sum(tl.where(ids == token, follow, 0), 0))
+    # ---- what becomes of the row
+    following = tl.load(fields + 4 * ROWS)
+    left = tl.load(fields + 6 * ROWS) - free.to(tl.int64)
+    early = following >= 0
+    pause = early & (tl.load(blank_ptr + safe) != 0)
+    over = free & ((token == tl.load(fields + 5 * ROWS)) | (left <= 0) | pause)
+    settled = free & early & (pause == 0)
+    cursor = tl.load(fields + 10 * ROWS)
+    tl.debug_barrier()  # every thread has read the row before any thread changes it
+    tl.store(recent_ptr + row * WINDOW + cursor, token.to(tl.int32))
+    tl.store(fields, tl.where(failed | over, -1, tl.load(fields)))
+    tl.store(fields + ROWS, safe)
+    tl.store(fields + 2 * ROWS, onward)
+    tl.store(fields + 3 * ROWS, tl.where(settled, following, tl.load(fields + 3 * ROWS)))
+    tl.store(fields + 4 * ROWS, tl.where(settled, -1, following))
+    tl.store(fields + 6 * ROWS, left)
+    tl.store(fields + 9 * ROWS, position + 1)
+    tl.store(fields + 10 * ROWS, (cursor + 1) % WINDOW)
+
+
+def draw(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
+    """`draw_step` on tensors already checked, of a vocabulary no wider than `WIDEST`."""
+    count, vocabulary = logits.shape
+    wide = tables.allowed.shape[1]
+    block = triton.next_power_of_2(vocabulary)
+    ids = torch.empty(count, wide, dtype=torch.int32, device=logits.device)
+    values = torch.empty(count, wide, dtype=torch.float32, device=logits.device)
+    _draw_kernel[(count,)](
+        logits, rows.table, rows.table[-3:].view(torch.float64), rows.recent, rows.out, rows.step,
+        tables.allowed, tables.follow, tables.banned.view(torch.uint8), tables.blank.view(torch.uint8), ids, values,
+        vocabulary, ROWS=count, K=k, WIDE=wide, WINDOW=rows.recent.shape[1], BLOCK=block,
+        num_warps=max(4, min(32, block // 1024)),
+    )  # fmt: skip
+    rows.step.add_(1)
