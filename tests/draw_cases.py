@@ -53,9 +53,8 @@ def logits(count: int, vocabulary: int, device: str = "cpu") -> Tensor:
     made = (torch.randn(count, vocabulary) * 3 * 8).round() / 8
     made[::3] = torch.randn_like(made[::3]) * 3
     made[:, :30] += 4  # so that rows end, too
-    for row, value in ((4, float("nan")), (7, float("inf")), (10, -float("inf"))):
-        if row < count:
-            made[row, torch.randint(0, vocabulary, (1,))] = value
+    for row in range(4, count, 11):
+        made[row, torch.randint(0, vocabulary, (1,))] = float(("nan", "inf", "-inf")[row % 3])
     return made.to(device)
 
 

@@ -1,4 +1,4 @@
-"""Drawing on a device: the ids of the NumPy sampler, and the kernels under Triton's interpreter as their definitions."""
+"""Drawing on a device: the ids of the NumPy sampler; kernels under the interpreter as their definitions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def test_the_ids_are_those_of_the_sampler_on_the_host(vocabulary: int) -> None:
         )
         assert drawn[row] == pick_from_logits(asked, x[row].numpy()), (row, asked)
         kinds.add((head is None, drawn[row] == FAILED, asked.sampling.temperature > 0))
-    assert len(kinds) >= 6
+    assert len(kinds) >= 5
+    assert {kind[1] for kind in kinds} == {True, False}
 
 
 @plain
