@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npc_runtime.bench_journal import report
 from npc_runtime.bench_onnx import CHECKED
 from npc_runtime.bundle import Bundle, find_bundle, write_bundle
 from npc_runtime.errors import BackendError, BackendUnavailable
@@ -80,6 +81,7 @@ def bench(
             size = f"{bundle.config.parameters / 1e6:.1f}M parameters"
             say(f"\n{bundle.name}, {size}, {width} bits, 1 thread, {rounds} rounds")
             found[str(width)] = _compare(_at_bits(bundle, width, scratch), width, rounds, other, scratch, say)
+        found["journal"] = report(bundle, scratch, say)
     say("\n" + json.dumps(found))
     return found
 

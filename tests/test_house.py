@@ -57,6 +57,7 @@ LEVELS: list[set[str]] = [
     {"stage"},
     {"runtime", "server"},
     {"talk", "demo", "doctor", "bench_llama", "bench_onnx", "training"},
+    {"bench_journal"},
     {"bench", "evaluation", "cli_persona", "cli_bundle"},
     {"training.__main__"},
     {"cli_model"},

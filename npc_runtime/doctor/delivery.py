@@ -62,7 +62,7 @@ def over_the_wire(patient: Patient) -> Finding:
         game.spawn("odalys")
         expected = [_essence(game.say("odalys", text)) for text in LINES[:3]]
         data = game.ask(wire.Snapshot(npc="odalys"))["data"]
-    computing = {"pace-tokens-per-s": 0, "bits": patient.config.bits, "threads": patient.config.threads}
+    computing = {"pace-tokens-per-s": 0, "journal": "", "bits": patient.config.bits, "threads": patient.config.threads}
     options = [part for name, value in computing.items() for part in (f"--{name}", str(value))]
     with Client.start(patient.bundle.path, backend=patient.backend, options=options) as client:
         client.spawn("odalys", PERSONA, seed=7)

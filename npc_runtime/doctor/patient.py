@@ -58,7 +58,7 @@ class Patient:
 
     def game(self, **changes: Any) -> Game:
         """A new Session on a newly loaded backend, unpaced unless `changes` to the Config say otherwise."""
-        config = replace(self.config, **{"pace_tokens_per_s": 0.0, **changes})
+        config = replace(self.config, **{"pace_tokens_per_s": 0.0, "journal": "", **changes})
         backend, reason = self.open_backend(self.bundle, config)
         return Game(Stage(self.bundle, backend, reason, config))
 
