@@ -293,7 +293,7 @@ def test_doctor_in_json_is_one_object_and_the_status_tells(run, bundle, monkeypa
     assert report["passed"] is True
     assert report["backend"].startswith("onnx: ")
     assert [item["name"] for item in report["checks"]] == ["chunks", "batch"]
-    monkeypatch.setattr("npc_runtime.doctor.forms.FORM_BOUNDS", {8: -1.0})
+    monkeypatch.setattr("npc_runtime.doctor.forms.FORM_BOUNDS", {"int8": -1.0})
     assert run("doctor", "--bundle", bundle.path, "--only", "chunks")[0] == 1
 
 

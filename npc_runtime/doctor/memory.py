@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime import wire
 from npc_runtime.doctor.check import Finding, check
-from npc_runtime.doctor.forms import REFERENCE_BOUNDS, spread_share, weight_bits
+from npc_runtime.doctor.forms import REFERENCE_BOUNDS, arithmetic, spread_share
 from npc_runtime.doctor.patient import EVENT, LINES, PERSONA, line
 from npc_runtime.npc import LOG_ENTRIES
 from npc_runtime.persona import persona_from
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DRIFT_BOUNDS = {"fp32": 0.0, "fp16": 0.001, "int8": 0.02}
 """By precision of a save: the largest RMS drift of the log-probabilities of what is said next, as a share of their
-spread. Weights of 8 bits or fewer round activations too, and any change of a State may round one the other way: there
+spread. Where activations are rounded too (to 8 bits or bf16), any change of a State may round one the other way: there
 a drift as large as that rounding's own (`REFERENCE_BOUNDS`) is allowed."""
 _DRIFT_TEXT = " ".join(LINES[2:])
 COUNTER_BYTES = 64
@@ -91,7 +91,7 @@ def small_saves(patient: Patient) -> Finding:
         game.say("odalys", LINES[0])
         game.ask(wire.Observe(npcs=["odalys"], text=" ".join([EVENT] * 16)))
         drift = {precision: _drift(game, precision) for precision in PRECISIONS}
-        bounds = _drift_bounds(weight_bits(patient, game))
+        bounds = _drift_bounds(arithmetic(patient, game))
         state = game.state("odalys")
     size = {precision: sum(part.nbytes for part in to_disk(state, precision).values()) for precision in PRECISIONS}
     good = all(drift[precision] <= bounds[precision] for precision in PRECISIONS)
@@ -178,10 +178,10 @@ def _talk_at(game: Game, name: str, tokens: int, event: str) -> None:
         game.ask(wire.Observe(npcs=[name], text=event))
 
 
-def _drift_bounds(bits: int) -> dict[str, float]:
-    if bits > 8:
+def _drift_bounds(arithmetic: str) -> dict[str, float]:
+    if arithmetic == "fp32":
         return DRIFT_BOUNDS
-    return {name: max(bound, REFERENCE_BOUNDS[bits]) if bound else 0.0 for name, bound in DRIFT_BOUNDS.items()}
+    return {name: max(bound, REFERENCE_BOUNDS[arithmetic]) if bound else 0.0 for name, bound in DRIFT_BOUNDS.items()}
 
 
 def _drift(game: Game, precision: str) -> float:
