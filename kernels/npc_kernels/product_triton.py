@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from npc_kernels.step_triton import _let_next_start, _wait_for_previous, options, quarter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @triton.jit(do_not_specialize=["rows"])

@@ -29,6 +29,7 @@ from npc_kernels._scan_parts import (
     _row,
     _rows,
     _sigmoid,
+    _states,
     _store_channel_sums,
     _zero,
 )
@@ -46,7 +47,7 @@ def _chunk_state_kernel(
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -111,7 +112,7 @@ def _scan_fwd_kernel(
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -137,7 +138,7 @@ def _scan_fwd_kernel(
         next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         if PREFETCH > 0:
-            lane, column = tl.arange(0, BLOCK_E), tl.program_id(0) * BLOCK_E
+            lane, column = tl.arange(0, 32), tl.program_id(0) * BLOCK_E
             to = tl.minimum(t0 + 2 * STEPS + lane % STEPS, count - 1)
             address = (bc_base + tl.minimum(t0 + STEPS + lane % STEPS, count - 1) * 2 * N).to(tl.int64)
             address = tl.where(lane < 3 * STEPS, (dt_base + to * dt_row + column).to(tl.int64), address)
@@ -183,7 +184,7 @@ def _chunk_grad_kernel(
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -234,7 +235,7 @@ def _scan_bwd_kernel(
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -275,7 +276,7 @@ def _scan_bwd_kernel(
                 step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row
                 state = _decay(delta, a2, replay_shifts[s], HAS_SEQ) * state + step
         if PREFETCH > 0:  # the next group: its saved state, its rows, its B and C
-            lane, t = tl.arange(0, BLOCK_E), tl.maximum(t0 - STEPS, 0)
+            lane, t = tl.arange(0, 32), tl.maximum(t0 - STEPS, 0)
             column = tl.program_id(0) * BLOCK_E
             row = lane - N  # lanes N and up take the rows, the ones below the saved state
             to = t + lane % STEPS
@@ -367,6 +368,8 @@ class Plan(NamedTuple):
     """Cache level to ask ahead into, 0 for none."""
     ahead: bool
     """Rows of B and C loaded one step early (forward)."""
+    channels: int = 32
+    """Channels of a warp: 32, or 16 or (forward) 8, each shared by 2 or 4 lanes, for more warps of fewer registers."""
 
 
 def forward_plan(warps: int, saving: bool) -> Plan:
@@ -377,6 +380,11 @@ def forward_plan(warps: int, saving: bool) -> Plan:
     if warps > 1584:
         return Plan(4, 128, 0, False)
     return Plan(4 if saving else 8, None if warps <= 1056 else 168, 1, True)
+
+
+def chunk_plan(warps: int) -> Plan:
+    """For what each chunk makes of zero, forwards or backwards."""
+    return forward_plan(warps, False)
 
 
 def backward_plan(warps: int) -> Plan:
@@ -412,9 +420,9 @@ class SelectiveScan(torch.autograd.Function):
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx  # a pointer is needed to offset
         start = initial_state
         if launch.n_chunks > 1:
-            plan = forward_plan(launch.warps, False)
+            plan = chunk_plan(launch.warps)
             local, total, start = launch.chunk_buffers(x)
-            _chunk_state_kernel[launch.grid](
+            _chunk_state_kernel[launch.grid(plan)](
                 x, dt, bc, a2, dt_bias, seq_or_x, local, total, *launch.sizes, *_strides(x), *_strides(dt),
                 **launch.steps(plan), **launch.flags,
             )  # fmt: skip
@@ -424,7 +432,7 @@ class SelectiveScan(torch.autograd.Function):
         y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         final = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
         plan = forward_plan(launch.warps, saving)
-        _scan_fwd_kernel[launch.grid](
+        _scan_fwd_kernel[launch.grid(plan)](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             *launch.sizes, launch.n_saves, *_strides(x), *_strides(dt), *_strides(z), out_row=channels,
             SAVE=SAVE_EVERY if saving else 0, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
@@ -447,21 +455,22 @@ class SelectiveScan(torch.autograd.Function):
         into = None if dfinal is None else dfinal.float().contiguous()
         if launch.n_chunks > 1:
             local, total, carried = launch.chunk_buffers(x)
-            _chunk_grad_kernel[launch.grid](
+            plan = chunk_plan(launch.warps)
+            _chunk_grad_kernel[launch.grid(plan)](
                 dt, z_or_x, bc, a2, dt_bias, seq_or_x, dout, local, total, *launch.sizes,
                 *_strides(dt), *_strides(z), *_strides(dout), HAS_Z=z is not None,
-                **launch.steps(forward_plan(launch.warps, False)), **launch.flags,
+                **launch.steps(plan), **launch.flags,
             )  # fmt: skip
             launch.carry(local, total, a2, into, carried, reverse=True)
             into = carried
         dx, ddt = (torch.empty(x.shape, dtype=t.dtype, device=x.device) for t in (x, dt))
         dz = None if z is None else torch.empty(x.shape, dtype=z.dtype, device=x.device)
-        blocks = launch.grid[0]
+        plan = backward_plan(launch.warps)
+        blocks = launch.grid(plan)[0]
         part = torch.empty(batch, length, blocks, 2, n_state, dtype=torch.float32, device=x.device)
         dstart = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
         dparam = torch.empty(batch * launch.n_chunks, n_state + 2, channels, dtype=torch.float32, device=x.device)
-        plan = backward_plan(launch.warps)
-        _scan_bwd_kernel[launch.grid](
+        _scan_bwd_kernel[launch.grid(plan)](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into,
             dx, ddt, dx if dz is None else dz, part, dstart, dparam, *launch.sizes, launch.n_saves,
             *_strides(x), *_strides(dt), *_strides(z), *_strides(dout), out_row=channels, SAVE=SAVE_EVERY,
@@ -488,19 +497,27 @@ class _Launch:
         self.batch, self.n_state, self.channels = batch, n_state, channels
         self.n_chunks = triton.cdiv(length, chunk_len)
         self.n_saves = triton.cdiv(length, SAVE_EVERY)
-        self.grid = (triton.cdiv(channels, LANES), self.n_chunks, batch)
-        self.warps = self.grid[0] * self.grid[1] * self.grid[2]
+        self.warps = triton.cdiv(channels, LANES) * self.n_chunks * batch
         self.sizes = (length, channels, chunk_len, self.n_chunks)
         # The instructions written by hand expect 16 states in a thread's registers.
         self.asm = n_state == 16 and x.device.type == "cuda"
-        self._common = {"N": n_state, "BLOCK_E": LANES, "num_warps": 1, "enable_fp_fusion": True}
+        self._common = {"N": n_state, "num_warps": 1, "enable_fp_fusion": True}
         self.flags = {"ASM": self.asm, "HAS_BIAS": has_bias, "HAS_SEQ": has_seq, **self._common}
+
+    def grid(self, plan: Plan) -> tuple[int, int, int]:
+        """One program for a warp's channels, a chunk and a row of the batch."""
+        return (triton.cdiv(self.channels, self._block(plan)), self.n_chunks, self.batch)
+
+    def _block(self, plan: Plan) -> int:
+        return plan.channels if self.n_state == 16 else LANES
 
     def steps(self, plan: Plan) -> dict[str, int | bool | None]:
         """Steps at a time, and whether no program has channels or steps to spare (chunks are multiples of 64)."""
         length, channels = self.sizes[:2]
-        full = length % plan.steps == 0 and channels % LANES == 0
-        return {"STEPS": plan.steps, "FULL": full, "maxnreg": plan.registers if self.asm else None}
+        block = self._block(plan)
+        full = length % plan.steps == 0 and channels % block == 0
+        registers = plan.registers if self.asm else None
+        return {"STEPS": plan.steps, "FULL": full, "BLOCK_E": block, "maxnreg": registers}
 
     def prefetch(self, plan: Plan) -> int:
         """Cache level to ask ahead into."""
@@ -532,9 +549,9 @@ class _Launch:
         self, local: Tensor, total: Tensor, a2: Tensor, start: Tensor | None, into: Tensor, reverse: bool
     ) -> None:
         """Fill `into` with what enters each chunk."""
-        _carry_kernel[self.grid[0], self.batch](
+        _carry_kernel[triton.cdiv(self.channels, LANES), self.batch](
             local, total, a2, start, into, self.channels, self.n_chunks,
-            HAS_START=start is not None, REVERSE=reverse, **self._common,
+            HAS_START=start is not None, REVERSE=reverse, BLOCK_E=LANES, **self._common,
         )  # fmt: skip
 
 

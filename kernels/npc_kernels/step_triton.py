@@ -379,7 +379,8 @@ def state(
     _state_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
         store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
         dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, dt.stride(0),
-        N=n_state, R=rank, BLOCK_R=triton.next_power_of_2(max(rank, 1)), ROWS=each, BLOCK_E=block, SHARES=shares, num_warps=warps, **options(x.device),
+        N=n_state, R=rank, BLOCK_R=triton.next_power_of_2(max(rank, 1)), ROWS=each, BLOCK_E=block,
+        SHARES=shares, num_warps=warps, **options(x.device),
     )  # fmt: skip
     return y
 

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("no NVIDIA GPU here", allow_module_level=True)
 
+import npc_kernels.selective_scan_triton as scan  # noqa: E402
 from kernel_cases import (  # noqa: E402
     assert_close,
     errors,
@@ -58,6 +59,21 @@ def test_optional_arguments(without: str, chunk_len: int | None) -> None:
     inputs = scan_inputs(2, 130, 64, 16, torch.bfloat16, "cuda", without)
     found = errors(lambda **named: selective_scan(**named, chunk_len=chunk_len), selective_scan_ref, inputs)
     assert_close(found, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", [32, 16, 8])
+@pytest.mark.parametrize("seq", ["", "seq_idx"], ids=["packed", "whole"])
+def test_lanes_of_a_channel(dtype: torch.dtype, channels: int, seq: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One, two and four lanes for a channel (the backward has no four), in one pass and in chunks, odd sizes too."""
+    for name, fewest in (("forward_plan", 8), ("chunk_plan", 8), ("backward_plan", 16)):
+        plan = getattr(scan, name)(512) if name != "forward_plan" else scan.forward_plan(512, True)
+        plan = plan._replace(channels=max(channels, fewest))
+        monkeypatch.setattr(scan, name, lambda *_, plan=plan: plan)
+    for shape, chunk_len in (((2, 192, 64), None), ((2, 192, 64), 64), ((1, 131, 41), 64)):
+        inputs = scan_inputs(*shape, 16, dtype, "cuda", seq)
+        found = errors(lambda n=chunk_len, **named: selective_scan(**named, chunk_len=n), selective_scan_ref, inputs)
+        assert_close(found, dtype)
 
 
 def test_rows_that_lie_apart() -> None:
