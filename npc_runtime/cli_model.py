@@ -161,17 +161,48 @@ def bench(
             help="A Python that has llama_cpp, to compare with.", envvar="NPC_RUNTIME_LLAMA_PYTHON", show_default="none"
         ),
     ] = None,
+    backend: Annotated[str, typer.Option(help="What to measure: `onnx` or `cuda`.")] = "onnx",
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For cuda: `decode`, `130m`, `read`, `crowd` or `drift`; may be repeated.", show_default="all"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measures the CPU backend: ms per token, reading, 8 Npcs at once, cold start, memory; beside llama.cpp.
 
+    Or the GPU backend: decode by batch, reading, up to 8192 Npcs that talk, bf16 States.
+
     Example: `npc-runtime bench --bits 4 --rounds 3`
     """
+    if backend not in ("onnx", "cuda"):
+        raise ConfigError(f"`--backend` must be `onnx` or `cuda`, got {backend!r:.40}")
+    if backend == "cuda":
+        _bench_cuda(bundle, part, as_json)
+        return
     from npc_runtime.bench import bench as measure
     from npc_runtime.bundle import find_bundle
 
     path = None if bundle is None else find_bundle(bundle)
     say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     found = measure(path, tuple(bits or (4, 8)), rounds, llama_python, say)
+    if as_json:
+        print(json.dumps(found))
+
+
+def _bench_cuda(bundle: str | None, parts: list[str] | None, as_json: bool) -> None:
+    from npc_runtime.backends import gpu_missing
+
+    if missing := gpu_missing():
+        raise BackendUnavailable(f"the cuda backend cannot run here: {missing}")
+    from npc_runtime.bench_cuda import PARTS
+    from npc_runtime.bench_cuda import bench_cuda as measure
+    from npc_runtime.bundle import find_bundle
+
+    if unknown := set(parts or ()) - set(PARTS):
+        raise ConfigError(f"`--part` must be one of {', '.join(PARTS)}, got {min(unknown)!r:.40}")
+    say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
+    found = measure(None if bundle is None else find_bundle(bundle), parts or PARTS, say=say)
     if as_json:
         print(json.dumps(found))

@@ -58,7 +58,8 @@ LEVELS: list[set[str]] = [
     {"runtime", "server"},
     {"talk", "demo", "doctor", "bench_llama", "bench_onnx", "training"},
     {"bench_journal"},
-    {"bench", "evaluation", "cli_persona", "cli_bundle"},
+    {"bench", "bench_crowd", "evaluation", "cli_persona", "cli_bundle"},
+    {"bench_cuda"},
     {"training.__main__"},
     {"cli_model"},
     {"cli"},
@@ -71,7 +72,16 @@ LEVELS: list[set[str]] = [
 ROOMS = ("doctor", "training", "evaluation")
 CUDA = {"backends.cuda", "backends.cuda_bucket", "backends.cuda_reader", "backends.cuda_store", "backends.cuda_tables"}
 KNOWERS = {
-    "torch": {"model.mamba", "model.rounding", "training", "training.__main__", "evaluation", "backends", *CUDA},
+    "torch": {
+        "model.mamba",
+        "model.rounding",
+        "training",
+        "training.__main__",
+        "evaluation",
+        "backends",
+        "bench_cuda",
+        *CUDA,
+    },
     "npc_kernels": {"model.mamba", "training", *CUDA},
     "triton": set(),
     "onnxruntime": {"backends.onnx", "bench", "bench_onnx"},

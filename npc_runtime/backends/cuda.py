@@ -75,6 +75,11 @@ class CudaBackend:
         held = self.store.conv.nbytes + self.store.ssm.nbytes
         return int(torch.cuda.mem_get_info(self._device)[0] + held) >> 20
 
+    @property
+    def waited_s(self) -> float:
+        """Time spent waiting for the device to draw."""
+        return sum(bucket.waited_s for bucket in self._buckets.values())
+
     def bucket(self, rows: int) -> Bucket:
         """The smallest power of two that holds so many rows."""
         size = 1 << (rows - 1).bit_length()

@@ -6,6 +6,7 @@ Several can therefore be launched one after another without the host looking at 
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ class Bucket:
         self._captured = -1
         self.logits: Tensor = torch.zeros(0)
         """(size, V) fp32 of the last step."""
+        self.waited_s = 0.0
+        """Time spent waiting for the device."""
 
     def fill(
         self,
@@ -89,7 +92,9 @@ class Bucket:
         """Waits, and gives the tokens of each of the last `steps` steps by row."""
         self._out[:steps].copy_(self._rows.out[:steps], non_blocking=True)
         if self._graphs:
+            begun = time.perf_counter()
             torch.cuda.current_stream(self._store.device).synchronize()
+            self.waited_s += time.perf_counter() - begun
         made: list[list[int]] = self._out[:steps].tolist()
         return made
 
