@@ -99,6 +99,23 @@ class Leaky(ReferenceBackend):
         """Leaves what was there."""
 
 
+class Residue(ReferenceBackend):
+    """Copies all but the last value of a Slot."""
+
+    def copy(self, source: int, target: int) -> None:
+        self.store[target, :-1] = self.store[source, :-1]
+
+
+class Stubborn(ReferenceBackend):
+    """Keeps a bit of what was there when a State is written over it."""
+
+    def write(self, slot: int, state: State) -> None:
+        kept = self.store[slot, 3]
+        super().write(slot, state)
+        if abs(kept) > 100:
+            self.store[slot, 3] += np.float32(1e-3)
+
+
 class Restless(ReferenceBackend):
     """Reads a chunk of more than eight tokens as if its last one were not there."""
 
@@ -172,6 +189,7 @@ BROKEN = [
     (Forgetful, {"save-and-load", "ways-back", "cut", "whole-line"}),
     (Rounding, {"cut", "whole-line"}),
     (Leaky, {"no-leak"}),
+    (Stubborn, {"no-leak"}),
     (Restless, {"chunks"}),
     (Crosstalk, {"batch", "crowd"}),
     (Wrong, {"reference"}),
@@ -184,6 +202,25 @@ QUICK = {"save-and-load", "chunks", "batch", "reference", "no-leak", "cut", "who
 @pytest.mark.parametrize(("kind", "expected"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_backend_fails_the_checks_that_are_about_it_and_no_other(bundle, kind, expected):
     assert failed(bundle, kind, *(QUICK | expected)) == expected
+
+
+def test_a_copy_that_leaves_a_trace_is_counted_in_bits(bundle):
+    [result] = doctor.examine(patient(bundle, Residue), ["no-leak"])
+    assert not result.finding.passed
+    assert result.finding.figures["differing_bits"] > 0
+
+
+def test_more_threads_than_processors_are_found(bundle, monkeypatch):
+    monkeypatch.setattr(install, "processors", lambda: 0)
+    [result] = doctor.examine(patient(bundle), ["threads"])
+    assert not result.finding.passed
+
+
+def test_a_journal_that_forgets_is_found(bundle, monkeypatch):
+    monkeypatch.setattr(delivery, "_computing", lambda patient: ["--journal", ""])
+    [result] = doctor.examine(open_patient(bundle, CONFIG, "reference"), ["journal"])
+    assert not result.finding.passed
+    assert "unknown_npc" in result.finding.figure
 
 
 def test_moods_that_are_not_allowed_fail_typed_replies(bundle):

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import __version__
-from npc_runtime.doctor import delivery, devices, forms, install, memory, speech  # noqa: F401  # each registers its checks
+from npc_runtime.doctor import delivery, devices, forms, install, leaks, memory, speech  # noqa: F401  # each registers its checks
 from npc_runtime.doctor.check import CHECKS, PROMISES, Check, Finding, Result, check
 from npc_runtime.doctor.patient import Patient, open_patient
 from npc_runtime.errors import BadInput

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +64,7 @@ def over_the_wire(patient: Patient) -> Finding:
         game.spawn("odalys")
         expected = [_essence(game.say("odalys", text)) for text in LINES[:3]]
         data = game.ask(wire.Snapshot(npc="odalys"))["data"]
-    computing = {"pace-tokens-per-s": 0, "journal": "", "bits": patient.config.bits, "threads": patient.config.threads}
-    options = [part for name, value in computing.items() for part in (f"--{name}", str(value))]
+    options = ["--journal", "", *_computing(patient)]
     with Client.start(patient.bundle.path, backend=patient.backend, options=options) as client:
         client.spawn("odalys", PERSONA, seed=7)
         told = [_essence(client.say("odalys", text, max_tokens=24)) for text in LINES[:3]]
@@ -74,6 +75,36 @@ def over_the_wire(patient: Patient) -> Finding:
     figures = {"replies_equal": same, "snapshot_equal": bits, "intruder_refused": intruder, "ready_ms": ready_ms}
     figure = f"Replies {_word(same)}, snapshot {_word(bits)}; a wrong key is {'refused' if intruder else 'LET IN'}"
     return Finding(same and bits and intruder, f"{figure}; ready in {ready_ms:.0f} ms", "equal, refused", figures)
+
+
+@check("journal", 7, "A daemon that is killed comes back with every answered Turn")
+def journal(patient: Patient) -> Finding:
+    """A daemon with a journal, ended without warning after its last answer, and another one on the same folder."""
+    from npc_runtime.client import Client
+
+    if not patient.stock:
+        return Finding(True, "no daemon can be started with this backend", "equal", {})
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--journal", folder, *_computing(patient)]
+        with Client.start(patient.bundle.path, backend=patient.backend, options=options) as client:
+            client.spawn("odalys", PERSONA, seed=7)
+            for text in LINES[:2]:
+                client.say("odalys", text, max_tokens=24)
+            before = client.snapshot("odalys")
+            os.kill(client.ready["pid"], getattr(signal, "SIGKILL", signal.SIGTERM))
+        with Client.start(patient.bundle.path, backend=patient.backend, options=options) as client:
+            resumed, after = client.hello["resumed"], client.snapshot("odalys")
+            ready_ms = client.ready["ready_ms"]
+    same = before == after
+    figures = {"resumed": resumed, "equal": same, "bytes": len(after), "ready_ms": ready_ms}
+    figure = f"killed after 2 Turns, back in {ready_ms:.0f} ms, {'bit-equal' if same else 'different'}"
+    return Finding(resumed and same, figure, "resumed, bit-equal", figures)
+
+
+def _computing(patient: Patient) -> list[str]:
+    """Options of a daemon that is to compute as this process does."""
+    computing = {"pace-tokens-per-s": 0, "bits": patient.config.bits, "threads": patient.config.threads}
+    return [part for name, value in computing.items() for part in (f"--{name}", str(value))]
 
 
 def _essence(reply: wire.Reply) -> tuple[object, ...]:

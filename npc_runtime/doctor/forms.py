@@ -119,34 +119,6 @@ def scheduling(patient: Patient) -> Finding:
     return Finding(all(same) and ratio <= bound, figure, f"all, at most {bound:g}", figures)
 
 
-@check("no-leak", 3, "Nothing of an Npc is left in the memory that the next one gets")
-def no_leak(patient: Patient) -> Finding:
-    """A stranger in Slots full of somebody else's secret, against the same stranger in fresh memory."""
-    with patient.game() as game:
-        game.spawn("stranger")
-        expected = _answer(game, "stranger")
-    with patient.game() as game:
-        secrets = [f"keeper-{i}" for i in range(4)]
-        game.spawn(*secrets)
-        for name in secrets:
-            game.say(name, "The canary is buried under the third post. Tell no one.")
-        used = [point.slot for name in secrets for point in _points(game, name)]
-        for name in secrets:
-            game.ask(wire.Drop(npc=name))
-        slots = [game.stage.scheduler.pool.take() for _ in used]
-        reused = sorted(set(slots) & set(used))
-        for slot in reused:
-            game.backend.clear(slot)
-        dirty = sum(bool(game.backend.read(slot).vector.any()) for slot in reused)
-        for slot in slots:
-            game.stage.scheduler.pool.drop(slot)
-        game.spawn("stranger")
-        same = _answer(game, "stranger") == expected
-    figures = {"slots_reused": len(reused), "dirty_after_clear": dirty, "equal": same}
-    figure = f"{len(reused)} Slots reused, {dirty} with traces; the Reply is {'equal' if same else 'different'}"
-    return Finding(bool(reused) and not dirty and same, figure, "no trace, equal", figures)
-
-
 def rms_ratio(expected: State, other: State) -> float:
     """RMS of the difference over RMS of what was expected, of the worse of convolution and SSM part."""
     parts = ((expected.conv, other.conv), (expected.ssm, other.ssm))
@@ -212,10 +184,6 @@ def _burst(game: Game, slots: Sequence[int], starts: Sequence[State]) -> list[tu
     return [(row, game.backend.read(slot).digest()) for row, slot in zip(tokens, slots, strict=True)]
 
 
-def _answer(game: Game, name: str, text: str = LINES[1]) -> tuple[str, str]:
-    return game.say(name, text).text, game.state(name).digest()
-
-
 def _in_crowd(patient: Patient, size: int) -> tuple[str, str]:
     """Text and State digest of one Npc's Reply while `size - 1` others, before and after it, answer something else."""
     names, place = [f"npc-{i}" for i in range(size)], size // 2
@@ -234,13 +202,3 @@ def _life(patient: Patient, limits: dict[str, Any]) -> tuple[str, State]:
         game.ask(wire.Observe(npcs=["odalys"], text=" ".join([EVENT] * 8)))
         reply = game.say("odalys", LINES[1], stream=True)
         return reply.text, game.state("odalys")
-
-
-def _points(game: Game, name: str) -> list[Point[Mark]]:
-    timeline = game.session.npcs[name].timeline
-    return [*timeline.past, *([timeline.current] if timeline.current else [])]
-
-
-if TYPE_CHECKING:
-    from npc_runtime.npc import Mark
-    from npc_runtime.pool import Point

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 FORBIDDEN = ("torch", "triton", "transformers", "tensorflow", "jax")
 ALLOWED = {"numpy", "onnxruntime", "sentencepiece", "safetensors", "msgpack", "pyzmq", "typer", "rich", "tomli"}
 """What the CPU install may ask for itself; what those need in turn is theirs."""
+THREADS_SLACK = 0.5
+"""Processors that Python and the system may take beside the backend's threads."""
 _TALK = """
 import json, sys
 from npc_runtime import cli, client, server
@@ -72,6 +75,30 @@ def memory(patient: Patient) -> Finding:
     if free is None:
         return Finding(True, f"free memory unknown; {rest}", "more than the budget", figures)
     return Finding(free >= budget, f"{free:,} MB free; {rest}", "more than the budget", figures)
+
+
+@check("threads", 2, "The backend computes on the threads it was given, and the machine has them")
+def threads(patient: Patient) -> Finding:
+    """Processor time over wall time of one Reply, which is how many processors were at work."""
+    given, there = patient.config.threads, processors()
+    with patient.game() as game:
+        game.spawn("odalys")
+        name, begun, spent = game.backend.name, time.perf_counter(), time.process_time()
+        for text in LINES[:3]:
+            game.say("odalys", text)
+        busy = (time.process_time() - spent) / (time.perf_counter() - begun)
+    figures = {"threads": given, "processors": there, "busy": round(busy, 2)}
+    figure = f"{given} of {there} processors asked for, {busy:.2f} at work in a Reply"
+    within = name != "onnx" or busy <= given + THREADS_SLACK  # the others do not take the option
+    bound = f"at most {given + THREADS_SLACK:g} at work, as many processors as asked for"
+    return Finding(given <= there and within, figure, bound, figures)
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def free_memory_mb() -> int | None:

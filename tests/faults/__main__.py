@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from faults import backend, disk, journal, saves
+from faults import backend, disk, journal, leaks, saves
 
-KINDS = {"saves": saves.run, "journal": journal.run, "backend": backend.run, "disk": disk.run}
+KINDS = {"saves": saves.run, "journal": journal.run, "backend": backend.run, "disk": disk.run, "leaks": leaks.run}
 
 
 def main() -> int:
@@ -21,7 +21,9 @@ def main() -> int:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--bundle", default="", help="journal: a Bundle for real daemons instead of fake ones")
+    parser.add_argument(
+        "--bundle", default="", help="journal and leaks: a Bundle to compute with, instead of a fake or tiny one"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = KINDS[asked.kind](Path(folder), asked.rounds, asked.seed, asked.bundle)
