@@ -57,6 +57,10 @@ class Layout(Protocol):
         """Ids after which a speech so far empty may still be: white space, parts of characters."""
         ...
 
+    def surface(self, token: int) -> str | None:
+        """What a token adds to any whole text before it; None where only decoding both tells."""
+        ...
+
     def persona(self, persona: Persona) -> tuple[int, ...]:
         """The persona as the model reads it, sample lines and opening included."""
         ...
@@ -120,6 +124,17 @@ class ControlLayout:
         self._id = {symbol: token for symbol, token in ids.items() if token is not None}
         self.end: tuple[int, ...] = (self._id["<end>"],)
         self.banned = (tokenizer.special | tokenizer.unspeakable) - {self._id["<end>"]}
+
+        self._surfaces: dict[int, str | None] = {}
+        self._anchor = tokenizer.encode("a")
+
+    def surface(self, token: int) -> str | None:
+        """What a token adds to any whole text before it; None where only decoding both tells."""
+        if token not in self._surfaces:
+            before, text = self._tokenizer.decode(self._anchor), self._tokenizer.decode([*self._anchor, token])
+            whole = text.startswith(before) and "\ufffd" not in text
+            self._surfaces[token] = text[len(before) :] if whole else None
+        return self._surfaces[token]
 
     @cached_property
     def blank(self) -> frozenset[int]:
@@ -225,6 +240,10 @@ class PlainLayout:
         """The tokens of one head, the closing bracket and colon included."""
         return self._line(f"{head.mood}, {head.action}):" if head.action else f"{head.mood}):")
 
+    def surface(self, token: int) -> str | None:
+        """Nothing: stop strings are looked for in all that was said."""
+        return None
+
     def speech(self, text: str) -> tuple[int, ...]:
         """The line after a space."""
         return self._line(f" {clean(text)}")
@@ -258,6 +277,7 @@ class ReplyReader:
         self._speech: list[int] = []
         self.head: Head | None = None
         self.text = ""
+        self._whole = True
         self.finish: str | None = None
         """`end` or `length` once the Reply is over."""
         self.kept = 0
@@ -317,13 +337,23 @@ class ReplyReader:
         return Piece(head=self.head) if self.head else None
 
     def _new_text(self) -> Piece | None:
+        added = self._layout.surface(self._speech[-1]) if self._whole else None
+        if added is None:
+            return self._decoded()
+        new = added if self.text else added.lstrip()
+        self.text += new
+        return Piece(text=new) if new else None
+
+    def _decoded(self) -> Piece | None:
+        """What all tokens together make known."""
+        self._whole = False
         text = self._tokenizer.decode(self._speech).lstrip()
         for stop in self._layout.stops:
             if stop in text:  # the token that holds the stop closes the Reply itself
                 text, self.finish, self.closing = text[: text.index(stop)], "end", ()
         if self.finish is None and (text.endswith("\ufffd") or self._may_stop(text)):
             return None  # an unfinished character or stop string is held back until it is whole
-        new, self.text = text[len(self.text) :], text
+        new, self.text, self._whole = text[len(self.text) :], text, True
         return Piece(text=new) if new else None
 
     def _may_stop(self, text: str) -> bool:
