@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from npc_runtime.bundle import Bundle
     from npc_runtime.state import State
 
-PIECE = 8192
+PIECE = 65536
 """Most tokens of one row read in one pass."""
 TOKENS_PER_PASS = 65536
 """Most tokens of all rows read in one pass, padding counted: what bounds the memory in between."""
