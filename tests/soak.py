@@ -197,7 +197,6 @@ class Soak:
         self.ms: list[float] = []
         self.faults: Counter[str] = Counter()
         self.personas: set[int] = set()
-        self.watch = Raw(self.daemon)
         self.poller = zmq.Poller()
         self.games = [Game(self, number) for number in range(games)]
         self.by_socket = {}
@@ -261,7 +260,8 @@ class Soak:
                 event = msgpack.unpackb(game.raw.socket.recv())
                 if event["ev"] in ("ok", "done", "error"):
                     self._last(game, event)
-        stats = self.watch.ask("stats")
+        with Raw(self.daemon) as watch:  # one that kept silent all the while would be gone by now
+            stats = watch.ask("stats")
         exact = {
             "turns done": (stats["turns"]["done"], self.done),
             "turns failed": (stats["turns"]["failed"], self.failed),
@@ -304,8 +304,8 @@ class Soak:
         return {**found, "wrong": wrong}
 
     def close(self) -> None:
-        for raw in (self.watch, *(game.raw for game in self.games)):
-            raw.vanish()
+        for game in self.games:
+            game.raw.vanish()
 
 
 def soak(turns: int, bundle: str = "", journal: bool = False, games: int = 6, seed: int = 1) -> dict[str, Any]:
@@ -318,17 +318,24 @@ def soak(turns: int, bundle: str = "", journal: bool = False, games: int = 6, se
             command = [sys.executable, "-m", "npc_runtime", *serve]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environ)
-        assert process.stdout is not None
-        ready = json.loads(process.stdout.readline())
-        played = Soak(process, ready["endpoint"], Path(folder), games, seed)
+        try:
+            return _soaked(process, Path(folder), turns, games, seed)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _soaked(process: subprocess.Popen[bytes], folder: Path, turns: int, games: int, seed: int) -> dict[str, Any]:
+    assert process.stdout is not None
+    with process.stdout as out:
+        played = Soak(process, json.loads(out.readline())["endpoint"], folder, games, seed)
         begun = time.perf_counter()
         found = played.run(turns)
         played.close()
         process.send_signal(signal.SIGTERM)
         status = process.wait(30)
-        process.stdout.close()
-        found["wrong"] |= {"exit status": status} if status else {}
-        return {**found, "seconds": round(time.perf_counter() - begun, 1)}
+    found["wrong"] |= {"exit status": status} if status else {}
+    return {**found, "seconds": round(time.perf_counter() - begun, 1)}
 
 
 if __name__ == "__main__":
