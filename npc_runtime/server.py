@@ -56,6 +56,7 @@ class Server:
         self._stops = 0
         self._deadline: float | None = None
         self._chores_at = 0.0
+        self._journal_fault: errors.NpcError | None = None
         self._chores_every = min(CHORES_S, self.config.heartbeat_s / 4 or CHORES_S)
         self._verbs: dict[type[wire.Request], Callable[[Peer, Any], None]] = {
             wire.Hello: self._hello_again,
@@ -171,9 +172,18 @@ class Server:
             return
         self._chores_at = now
         self.lobby.beat(now)
+        self._look_at_journal()
         if self._parent is not None and self._parent.gone():
             self._parent = None
             self.stop()
+
+    def _look_at_journal(self) -> None:
+        """Tells the operator when the journal begins to fail, and when it is whole again."""
+        failure = self.stage.scribe.failure if self.stage.scribe is not None else None
+        if (failure is None) != (self._journal_fault is None):
+            text = "the journal is written again" if failure is None else f"{failure}; it is tried again every second"
+            print(f"npc-runtime: {text}", file=sys.stderr, flush=True)
+        self._journal_fault = failure
 
     # ---- ending
 

@@ -244,6 +244,28 @@ def test_a_daemon_that_comes_back_has_its_sessions_until_they_are_left_for_good(
         assert not raw.card["resumed"]
 
 
+def test_the_operator_is_told_when_the_journal_fails_and_when_it_heals(tmp_path: Path, capfd: Any) -> None:
+    quick = config(tmp_path, heartbeat_s=0.2)
+    with served(quick) as daemon, Raw(daemon, session="kept") as raw:
+        raw.spawn()
+        journal = daemon.stage.scribe.journal  # type: ignore[union-attr]
+        write, journal.write = journal.write, full  # type: ignore[method-assign]
+        assert raw.ask("say", npc="marta", text="Hello.")["code"] == "journal_failed"
+        told = ""
+        while "No space left on device; it is tried again" not in told:
+            raw.ask("ping")
+            told += capfd.readouterr().err
+        journal.write = write  # type: ignore[method-assign]
+        while "the journal is written again" not in told:
+            raw.ask("ping")
+            told += capfd.readouterr().err
+        assert raw.ask("say", npc="marta", text="Hello.")["ev"] == "done"
+
+
+def full(records: Any) -> None:
+    raise JournalFailed("the journal could not be written: No space left on device")
+
+
 def test_a_cut_at_the_end_of_the_daemon_is_kept(tmp_path: Path) -> None:
     slow = Config(journal=str(tmp_path / "journal"), pace_tokens_per_s=5, shutdown_grace_s=0.05)
     with served(slow, FakeBackend(slots=256, end_bias=-60)) as daemon, Raw(daemon, session="kept") as raw:

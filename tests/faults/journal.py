@@ -70,7 +70,7 @@ class Play:
     )
 
     def __post_init__(self) -> None:
-        self.span = (0.05, 1.2) if self.bundle else (0.0, 0.12)
+        self.span = (0.05, 1.2) if self.bundle else (0.0, 0.5)
         self.mirrors = {name: Game(self._stage()) for name in SESSIONS}
         self.tales = [Tale(session, npc) for session, npcs in SESSIONS.items() for npc in npcs]
 
