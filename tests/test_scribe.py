@@ -12,7 +12,7 @@ from served import MARTA, Raw, served
 from npc_runtime import Runtime, errors, wire
 from npc_runtime.config import Config
 from npc_runtime.errors import ConfigError, JournalError, JournalFailed
-from npc_runtime.journal import Journal
+from npc_runtime.journal import BATCH, Journal
 from npc_runtime.scribe import RETRY_S
 
 if TYPE_CHECKING:
@@ -156,6 +156,22 @@ def test_changes_during_a_batch_go_together_in_the_next(play: Play) -> None:
     for events in (first, *rest):
         assert play.until(events).ev == "done"
     assert play.writes == [{("game", "npc-0")}, {("game", name) for name in names[1:]}]
+
+
+def test_an_answer_about_many_npcs_waits_for_all_of_them(play: Play) -> None:
+    names = [f"npc-{i}" for i in range(80)]
+    play.spawn(*names)
+    play.writes.clear()
+    play.disk.clear()
+    events = play.send(wire.Observe(npcs=names, text="A bell rings."))
+    play.tick(400)
+    assert [npc.mark.turns for npc in play.stage.session("game").npcs.values()] == [1] * 80
+    play.disk.set()
+    while not events:
+        assert len(set().union(*play.writes)) < 80 or play.scribe._writing is not None
+        play.stage.tick()
+    assert set().union(*play.writes) == {("game", name) for name in names}
+    assert max(map(len, play.writes)) <= BATCH
 
 
 def test_the_events_of_an_npc_keep_their_order(play: Play) -> None:
