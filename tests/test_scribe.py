@@ -174,6 +174,23 @@ def test_an_answer_about_many_npcs_waits_for_all_of_them(play: Play) -> None:
     assert max(map(len, play.writes)) <= BATCH
 
 
+def test_silent_npcs_are_written_anew_before_their_segments_fill_the_disk(tmp_path: Path) -> None:
+    """In every round another Npc of each batch falls silent, and its segment would be kept for its sake alone."""
+    play = Play(tmp_path)
+    names = [f"npc-{i}" for i in range(24)]
+    play.spawn(*names)
+    for silent in range(20):
+        play.ask(wire.Observe(npcs=names[silent:], text="A bell rings."))
+    play.scribe.flush()
+    held = sum(play.scribe.journal._sizes.values())
+    before = play.minds()
+    play.crash()
+    assert held <= 2 * len(names) + BATCH < sum(range(5, 25))
+    again = Play(tmp_path)
+    assert again.minds() == before
+    again.crash()
+
+
 def test_the_events_of_an_npc_keep_their_order(play: Play) -> None:
     """Turns that were sent together: the second begins to speak while the first waits for the disk."""
     play.spawn("marta")
