@@ -42,6 +42,9 @@ GROWTH_KB = 2048
 DRIFT = 1.25
 """Times the processor time of a Turn in the last quarter of the first quarter's after warming up."""
 
+BUDGET_MB = 160
+"""Small, so that every Slot has been used before the run is warm: what grows then is no Slot used for the first time."""
+
 Events = list[dict[str, Any]]
 
 
@@ -315,7 +318,7 @@ def soak(turns: int, bundle: str = "", journal: bool = False, games: int = 6, se
         command = [sys.executable, "-m", "faults.daemon", kept, KEY]
         if bundle:
             serve = ["serve", "--bundle", bundle, "--backend", "onnx", "--key", KEY, "--journal", kept]
-            command = [sys.executable, "-m", "npc_runtime", *serve]
+            command = [sys.executable, "-m", "npc_runtime", *serve, "--state-budget-mb", str(BUDGET_MB)]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environ)
         try:
