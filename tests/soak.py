@@ -43,7 +43,7 @@ DRIFT = 1.25
 """Times the processor time of a Turn in the last quarter of the first quarter's after warming up."""
 
 BUDGET_MB = 160
-"""Small, so that every Slot has been used before the run is warm: what grows then is no Slot used for the first time."""
+"""Small, so that every Slot has been used before the run is warm, and what grows then is none used the first time."""
 
 Events = list[dict[str, Any]]
 
