@@ -289,8 +289,9 @@ class Scheduler:
         speech = turn.speech
         if speech is None or turn.reading or turn.pending < 0 or speech.reader.finish is not None:
             return False
-        ahead = len(speech.drawn) - turn.let_out
-        return turn.pace <= 0 or not turn.heard or ahead < max(1, self.config.burst // 2)
+        if turn.pace <= 0 or not turn.heard or not turn.waiting:  # tokens may be ahead that are no text by themselves
+            return True
+        return len(speech.drawn) - turn.let_out < max(1, self.config.burst // 2)
 
     def _speak(self) -> None:
         rows = sorted((t for t in self.active if self._wants_tokens(t)), key=Turn.rank)[: self.max_batch]

@@ -13,12 +13,16 @@ torch = pytest.importorskip("torch")
 from backend_cases import Cases, reference, relative_error  # noqa: E402
 
 from npc_runtime.backends.cuda import CudaBackend  # noqa: E402
+from npc_runtime.bench_crowd import crowd  # noqa: E402
+from npc_runtime.config import Config  # noqa: E402
+from npc_runtime.doctor import Patient, examine  # noqa: E402
+from npc_runtime.stage import Stage  # noqa: E402
 from npc_runtime.state import State  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS = {"4": (4, CONFIG), "32": (32, CONFIG), "8-odd": (8, ODD)}
+KINDS = {"4": (4, CONFIG), "8-odd": (8, ODD)}
 torch.set_num_threads(1)
 
 
@@ -93,3 +97,29 @@ def test_closing_frees_the_store(folder: Path) -> None:
     backend = make(folder, 32, CONFIG)
     backend.close()
     assert backend.store.ssm.numel() == 0
+
+
+def test_the_doctor_finds_it_sound(folder: Path) -> None:
+    """Every promise, through the real Session and scheduler, which ask this backend for many rows together."""
+    bundle = tiny_bundle(folder, 8, CONFIG.__class__(d_model=32, n_layer=1, vocab_size=320), name="doctor")
+
+    def open_backend(bundle: Any, config: Config) -> tuple[CudaBackend, str]:
+        return CudaBackend(bundle, 4000, config.max_batch or 8, device="cpu"), "a test"
+
+    patient = Patient(bundle, Config(), "cuda", open_backend, stock=False)
+    names = ("crowd", "scheduling", "no-leak", "devices", "save-and-load", "cut")
+    found = examine(patient, names)
+    assert {result.check.name: result.finding.figure for result in found if not result.finding.passed} == {}
+    assert len(found) == len(names)
+
+
+def test_a_crowd_talks_through_the_scheduler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tiny_bundle(folder, 8, CONFIG.__class__(d_model=32, n_layer=1, vocab_size=320), name="crowd")
+    monkeypatch.setattr("npc_runtime.bench_crowd.MAX_TOKENS", 5)
+    config = Config(pace_tokens_per_s=0.0, rewind_turns=0)
+    stage = Stage(bundle, CudaBackend(bundle, 4000, 8, device="cpu"), "a test", config)
+    found = crowd(stage, 12, 1.0, 0.1)
+    stage.close()
+    assert found["tokens_per_s"] > 0
+    assert found["replies"] > 0
+    assert [name for name in ("first_ms", "token_ms", "wait_ms") if len(found[name]) == 3]

@@ -10,7 +10,7 @@ from fakes import MARTA, FakeBackend, FakeTokenizer, perceived, tokens_in
 from npc_runtime.config import Config
 from npc_runtime.errors import BackendError, BudgetExceeded, Cancelled, ConfigError, DeadlineExceeded
 from npc_runtime.pool import Timeline
-from npc_runtime.prompt import ControlLayout, Head, ReplyReader
+from npc_runtime.prompt import ControlLayout, Head, Piece, ReplyReader
 from npc_runtime.sampling import Sampling
 from npc_runtime.scheduler import Scheduler
 from npc_runtime.turn import BACKGROUND, PLAYER, Choice, Speech, Turn
@@ -385,3 +385,23 @@ def test_greedy_sampling_ignores_the_seed():
         theatre.run()
         texts.add(turn.listener.outcome.text)
     assert len(texts) == 1
+
+
+def test_tokens_that_are_no_text_do_not_bring_paced_speech_to_rest(monkeypatch):
+    """A burst that ended in many parts of characters left nothing to let out, and asked for no more tokens."""
+    theatre = Theatre(burst=16)
+    theatre.backend._bias[:] = -60.0
+    theatre.backend._bias[-64:] = 0.0  # bytes that begin or go on with a character
+    turn = theatre.turn(theatre.line(), pace=50.0, max_tokens=100)
+    monkeypatch.setattr(turn.speech.reader, "_new_text", no_text_after_the_first(turn.speech.reader))
+    theatre.run()
+    assert turn.listener.outcome.finish == "length"
+
+
+def no_text_after_the_first(reader):
+    told = reader._new_text
+
+    def new_text():
+        return told() if len(reader._speech) == 100 else Piece(text="a") if len(reader._speech) == 1 else None
+
+    return new_text

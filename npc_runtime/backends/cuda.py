@@ -143,7 +143,7 @@ class CudaBackend:
         bucket.fill([_whole(slot, token) for slot, token in fed], [(0.0, 0.0, 0.0)] * len(fed))
         bucket.run(1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _read(self, pieces: list[tuple[int, Sequence[int]]]) -> None:
         """Reads rows in passes of similar length."""
         pieces.sort(key=lambda piece: -len(piece[1]))
@@ -158,7 +158,7 @@ class CudaBackend:
             slots = self.store.index([slot for slot, _ in part])
             self.reader.read(torch.from_numpy(padded).to(self._device), lengths, slots)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, slot: int, tokens: Sequence[int]) -> NDArray[np.float64]:
         """Log-probabilities (len(tokens) - 1,) of tokens[1:]; the Slot stays as it was."""
         self._check(tokens)
@@ -190,7 +190,7 @@ class CudaBackend:
     @cached_property
     def exact_batches(self) -> bool:
         """True when a row's bits do not depend on its batch mates, tried here at every size of batch."""
-        with torch.inference_mode():
+        with torch.no_grad():
             return self._steps_exactly() and self._reads_exactly()
 
     def _probe(self) -> SlotStore:
@@ -273,7 +273,7 @@ class CudaBatch:
         """
         return self._run(courses, min(steps, STEPS))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _run(self, courses: Sequence[Course | None], steps: int) -> list[list[int]]:
         backend = self._backend
         rows = [(i, c) for i, c in enumerate(courses) if c is not None and self._live[i]]

@@ -49,6 +49,7 @@ class Bucket:
         self._table = torch.full((len(FIELDS), size), -1, dtype=torch.int64, pin_memory=pinned)
         self._recent = torch.full((size, WINDOW), -1, dtype=torch.int32, pin_memory=pinned)
         self._out = torch.full((STEPS, size), IDLE, dtype=torch.int64, pin_memory=pinned)
+        self._sent = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured = -1
         self.logits: Tensor = torch.zeros(0)
@@ -63,6 +64,8 @@ class Bucket:
         recent: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         """Sends rows to the device: `whole` are the whole-numbered FIELDS in order, `rules` the others."""
+        if self._sent is not None:
+            self._sent.synchronize()  # the copy before may still be reading what is written here
         count = len(whole)
         table: NDArray[np.int64] = self._table.numpy()
         table[:-_RULES, :count] = np.array(whole, np.int64).T
@@ -77,7 +80,10 @@ class Bucket:
                     window[row, : len(ids)] = ids
             self._rows.recent.copy_(self._recent, non_blocking=True)
         self._rows.table.copy_(self._table, non_blocking=True)
+        if self._sent is not None:
+            self._sent.record()
 
+    @torch.no_grad()
     def run(self, steps: int) -> None:
         """Launches steps one after another; nothing waits for them."""
         self._rows.step.zero_()

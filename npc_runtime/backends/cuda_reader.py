@@ -63,7 +63,7 @@ class Reader:
         B, C = (part.view(b, L, N) for part in low[:, R:].chunk(2, -1))
         start = self._store.ssm[i][slots].float()
         y, ssm = selective_scan(x, dt, layer.A, B, C, layer.D, z, layer.dt_bias, start, chunk_len=_chunk_len(L))
-        return row_linear(y.view(b * L, -1), layer.out_proj).view(b, L, D), conv, ssm
+        return row_linear(y.reshape(b * L, -1), layer.out_proj).view(b, L, D), conv, ssm
 
 
 def _newest(before: Tensor, x: Tensor, lengths: Tensor) -> Tensor:
