@@ -47,27 +47,32 @@ def few_layer(residual: Tensor, conv: Tensor, ssm: Tensor, slots: Tensor, w: Lay
     from npc_kernels import step_triton as step
 
     xz = torch.empty(residual.shape[0], w.in_proj.shape[0], dtype=w.in_proj.dtype, device=residual.device)
-    x, z = step.linear(residual, w.in_proj, xz, w.norm, eps).chunk(2, -1)
+    x, z = step.norm_linear(residual, w.norm, w.in_proj, xz, eps).chunk(2, -1)
     x, shares = step.conv_project(x, conv, slots, w.conv_weight, w.conv_bias, w.x_proj)
-    step.linear(step.state(ssm, slots, x, *_parts(shares, w, z)), w.out_proj, residual)
+    low, B, C = _parts(shares, w)
+    y = step.state(ssm, slots, x, low, w.dt_bias, w.A, B, C, w.D, z, w.dt_proj)
+    step.linear_add(y, w.out_proj, residual)
 
 
 def many_layer(residual: Tensor, conv: Tensor, ssm: Tensor, slots: Tensor, w: LayerWeights, eps: float) -> None:
     """The same layer, bit for bit, with products of large tiles in kernels of their own."""
     from npc_kernels import step_triton as step
-    from npc_kernels.product_triton import product, product_in_blocks
+    from npc_kernels.product_triton import product
 
-    normed, scale = step.norm_factor(residual, w.norm, eps, w.in_proj.dtype)
-    xz = torch.empty(residual.shape[0], w.in_proj.shape[0], dtype=w.in_proj.dtype, device=residual.device)
-    x, z = product(normed, w.in_proj, xz, scale).chunk(2, -1)
+    def empty(width: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(residual.shape[0], width, dtype=dtype, device=residual.device)
+
+    dtype = w.in_proj.dtype
+    normed, scale = step.norm_factor(residual, w.norm, eps, dtype)
+    x, z = product(normed, w.in_proj, empty(w.in_proj.shape[0], dtype), scale).chunk(2, -1)
     x = step.conv(x, conv, slots, w.conv_weight, w.conv_bias)
-    proj = torch.empty(x.shape[0], w.x_proj.shape[0], dtype=torch.float32, device=x.device)
-    product_in_blocks(x, w.x_proj, proj)
-    product(step.state(ssm, slots, x, *_parts(proj, w, z)), w.out_proj, residual, add=True)
+    low, B, C = _parts(product(x, w.x_proj, empty(w.x_proj.shape[0], torch.float32), span=step.SHARE), w)
+    dt = product(low, w.dt_proj_rows, empty(x.shape[1], dtype), span=low.shape[1])
+    y = step.state(ssm, slots, x, dt, w.dt_bias, w.A, B, C, w.D, z, None)
+    product(y, w.out_proj, residual, add=True)
 
 
-def _parts(proj: Tensor, w: LayerWeights, z: Tensor) -> tuple[Tensor, ...]:
-    """What `state` takes after x, from the result of x_proj (or its shares)."""
+def _parts(proj: Tensor, w: LayerWeights) -> tuple[Tensor, Tensor, Tensor]:
+    """delta's low rank, B and C, from the result of x_proj (or its shares)."""
     rank, n_state = w.dt_proj.shape[1], w.A.shape[1]
-    low, B, C = proj[..., :rank], proj[..., rank : rank + n_state], proj[..., rank + n_state :]
-    return low, w.dt_bias, w.A, B, C, w.D, z, w.dt_proj
+    return proj[..., :rank], proj[..., rank : rank + n_state], proj[..., rank + n_state :]

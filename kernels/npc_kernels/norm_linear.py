@@ -37,7 +37,7 @@ def norm_linear(
     out = torch.empty(residual.shape[0], weight.shape[0], dtype=dtype, device=residual.device)
     residual, weight = residual.contiguous(), weight.contiguous()
     if few_rows(residual.shape[0], weight):
-        return step.linear(residual, weight, out, norm, eps)
+        return step.norm_linear(residual, norm, weight, out, eps)
     from npc_kernels.product_triton import product
 
     normed, scale = step.norm_factor(residual, norm, eps, weight.dtype)

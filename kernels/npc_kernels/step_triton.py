@@ -59,19 +59,35 @@ def _sum_of_four(quarters):
     return ((first + second) + third) + fourth
 
 
+@triton.jit
+def _sum_pairs(tile, ROWS: tl.constexpr, LEVELS: tl.constexpr):
+    """Sums (ROWS) of a tile's (ROWS, 2 ** LEVELS) rows, neighbours first: an order that no layout changes."""
+    for i in tl.static_range(LEVELS):
+        even, odd = tl.split(tl.reshape(tile, ROWS, 1 << (LEVELS - 1 - i), 2))
+        tile = even + odd
+    return tl.reshape(tile, ROWS)
+
+
+@triton.jit
+def _scale(squares, D: tl.constexpr, eps, BLOCK_B: tl.constexpr):
+    """The norm's factor (BLOCK_B, 1) from the squares (4, BLOCK_B, 64) of the quarters."""
+    for i in tl.static_range(6):
+        even, odd = tl.split(tl.reshape(squares, 4, BLOCK_B, 32 >> i, 2))
+        squares = even + odd
+    return 1.0 / tl.sqrt(_sum_of_four(squares) / D + eps)
+
+
 @triton.jit(do_not_specialize=["rows"])
-def _linear_kernel(
+def _norm_linear_kernel(
     x_ptr, norm_ptr, weight_ptr, out_ptr, rows, F, eps, D: tl.constexpr, QUARTER: tl.constexpr,
-    BLOCK_B: tl.constexpr, BLOCK_F: tl.constexpr, NORM: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
-    PDL: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_F: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """out = norm(x) W^T (NORM) or out += x W^T (ADD). Each of four warps sums a QUARTER of D in the order of D."""
+    """out = norm(x) W^T. Each of four warps sums a QUARTER of D in the order of D."""
     _let_next_start(PDL)
     offs_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     offs_f = tl.program_id(0) * BLOCK_F + tl.arange(0, BLOCK_F)
     offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
     inside_b, inside_f = (offs_b < rows)[None, :, None], (offs_f < F)[None, :, None]
-    x_rows = x_ptr + offs_b.to(tl.int64)[None, :, None] * D
     weights = ()
     for i in tl.static_range(0, QUARTER, 64):
         address = weight_ptr + offs_f.to(tl.int64)[None, :, None] * D + i + offs_d
@@ -80,29 +96,15 @@ def _linear_kernel(
     squares = tl.zeros((4, BLOCK_B, 64), tl.float32)
     acc = tl.zeros((4, BLOCK_B, BLOCK_F), tl.float32)
     for i in tl.static_range(0, QUARTER, 64):
-        x = tl.load(x_rows + i + offs_d, mask=inside_b & (i + offs_d < D), other=0.0)
-        if NORM:
-            squares += x * x
-            x *= tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0)
+        x_at = x_ptr + offs_b.to(tl.int64)[None, :, None] * D + i + offs_d
+        x = tl.load(x_at, mask=inside_b & (i + offs_d < D), other=0.0)
+        squares += x * x
+        x *= tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0)
         weight = weights[i // 64]
         acc = tl.dot(x.to(weight.dtype), tl.trans(weight, 0, 2, 1), acc, input_precision=PRECISION)
-    out = _sum_of_four(acc)
-    if NORM:
-        out *= _scale(squares, D, eps, BLOCK_B)
+    out = _sum_of_four(acc) * _scale(squares, D, eps, BLOCK_B)
     address = out_ptr + offs_b.to(tl.int64)[:, None] * F + offs_f[None, :]
-    mask = (offs_b < rows)[:, None] & (offs_f < F)[None, :]
-    if ADD:
-        out += tl.load(address, mask=mask, other=0.0)
-    tl.store(address, out, mask=mask)
-
-
-@triton.jit
-def _scale(squares, D: tl.constexpr, eps, BLOCK_B: tl.constexpr):
-    """The norm's factor, (B, 1), from the quarters' squares (4, B, 64): neighbours are added first."""
-    for i in tl.static_range(6):
-        even, odd = tl.split(tl.reshape(squares, 4, BLOCK_B, 32 >> i, 2))
-        squares = even + odd
-    return 1.0 / tl.sqrt(_sum_of_four(squares) / D + eps)
+    tl.store(address, out, mask=(offs_b < rows)[:, None] & (offs_f < F)[None, :])
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -110,7 +112,7 @@ def _norm_kernel(
     x_ptr, norm_ptr, out_ptr, scale_ptr, rows, eps, D: tl.constexpr, QUARTER: tl.constexpr, BLOCK_B: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
-    """The norm of _linear_kernel alone: out = x norm, and the factor that is still to come."""
+    """The norm of _norm_linear_kernel alone: out = x norm, and the factor that is still to come."""
     _let_next_start(PDL)
     _wait_for_previous(PDL)
     offs_b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
@@ -122,7 +124,35 @@ def _norm_kernel(
         x = tl.load(x_ptr + offs + i, mask=mask, other=0.0)
         squares += x * x
         tl.store(out_ptr + offs + i, x * tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0), mask=mask)
-    tl.store(scale_ptr + offs_b[:, None], _scale(squares, D, eps, BLOCK_B), mask=(offs_b < rows)[:, None])
+    scale = _scale(squares, D, eps, BLOCK_B)
+    tl.store(scale_ptr + offs_b[:, None], scale, mask=(offs_b < rows)[:, None])
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _linear_add_kernel(
+    x_ptr, weight_ptr, out_ptr, rows, F, D: tl.constexpr, QUARTER: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_F: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """out += x W^T. Each of four warps sums a QUARTER of D in the order of D."""
+    _let_next_start(PDL)
+    offs_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
+    offs_f = tl.program_id(0) * BLOCK_F + tl.arange(0, BLOCK_F)
+    offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
+    inside_b, inside_f = (offs_b < rows)[None, :, None], (offs_f < F)[None, :, None]
+    weights = ()
+    for i in tl.static_range(0, QUARTER, 64):
+        address = weight_ptr + offs_f.to(tl.int64)[None, :, None] * D + i + offs_d
+        weights = weights + (tl.load(address, mask=inside_f & (i + offs_d < D), other=0.0),)
+    _wait_for_previous(PDL)
+    address = out_ptr + offs_b.to(tl.int64)[:, None] * F + offs_f[None, :]
+    mask = (offs_b < rows)[:, None] & (offs_f < F)[None, :]
+    before = tl.load(address, mask=mask, other=0.0)
+    acc = tl.zeros((4, BLOCK_B, BLOCK_F), tl.float32)
+    for i in tl.static_range(0, QUARTER, 64):
+        x_at = x_ptr + offs_b.to(tl.int64)[None, :, None] * D + i + offs_d
+        x = tl.load(x_at, mask=inside_b & (i + offs_d < D), other=0.0)
+        acc = tl.dot(x, tl.trans(weights[i // 64], 0, 2, 1), acc, input_precision=PRECISION)
+    tl.store(address, _sum_of_four(acc) + before, mask=mask)
 
 
 @triton.jit
@@ -199,23 +229,26 @@ def _shares(ptr, stride, offs, size, SHARES: tl.constexpr):
 
 @triton.jit
 def _low_rank(ptr, stride, dtw, offs_r, R: tl.constexpr, BLOCK_E: tl.constexpr, SHARES: tl.constexpr):
-    """dt (BLOCK_E) from its low rank and the matrix dtw (R, BLOCK_E)."""
-    raw = tl.sum(_shares(ptr, stride, offs_r, R, SHARES)[:, None] * dtw.to(tl.float32), 0)
-    return tl.gather(raw, tl.arange(0, BLOCK_E), 0)  # one channel a thread, or softplus would run eight times
+    """dt (BLOCK_E) from its low rank and the matrix dtw (R, BLOCK_E), by the matrix unit: ours is a row of sixteen."""
+    low = _shares(ptr, stride, offs_r, R, SHARES)
+    low = tl.where((tl.arange(0, 16) == 0)[:, None], low[None, :], 0.0).to(dtw.dtype)
+    precision: tl.constexpr = "tf32x3" if dtw.dtype == tl.float32 else "tf32"
+    raw = tl.sum(tl.dot(low, dtw, input_precision=precision), 0)
+    # each thread takes the channels it needs, or softplus would run for all that the matrix unit left it
+    return tl.gather(raw, tl.arange(0, BLOCK_E), 0).to(dtw.dtype).to(tl.float32)
 
 
 @triton.jit(do_not_specialize=["rows", "share"])
 def _state_kernel(
     store_ptr, slots_ptr, x_ptr, dt_ptr, bias_ptr, a_ptr, b_ptr, c_ptr, d_ptr, z_ptr, dtw_ptr, y_ptr,
     rows, E, slot_stride, x_row, dt_row, b_row, c_row, z_row, a_e, a_n, dtw_e, dtw_r, share,
-    N: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, ROWS: tl.constexpr, BLOCK_E: tl.constexpr,
-    SHARES: tl.constexpr, PDL: tl.constexpr,
+    N: tl.constexpr, LEVELS: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK_E: tl.constexpr, SHARES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """The recurrence of a block of channels of ROWS rows. R > 0: dt is of low rank and goes through dtw first."""
     _let_next_start(PDL)
-    # programs that run side by side have the channels in common: A and dtw stay in the L1 cache
-    first = tl.program_id(0) * ROWS
-    offs_e, offs_n = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, N)
+    first = tl.program_id(1) * ROWS
+    offs_e, offs_n = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, N)
     inside = offs_e < E
     a = tl.load(a_ptr + offs_n[:, None] * a_n + offs_e[None, :] * a_e, mask=inside[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=inside, other=0.0).to(tl.float32)
@@ -230,7 +263,8 @@ def _state_kernel(
         slot = tl.load(slots_ptr + row).to(tl.int64)
         live = (offs_e < tl.where((slot >= 0) & (first + i < rows), E, 0))[None, :]
         place = store_ptr + slot * slot_stride + offs_n[:, None] * E + offs_e[None, :]
-        state = tl.load(place, mask=live, other=0.0).to(tl.float32)
+        # a state is not needed again before the next step: A, which is, stays in the cache instead
+        state = tl.load(place, mask=live, other=0.0, eviction_policy="evict_first").to(tl.float32)
         x = tl.load(x_ptr + row * x_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         z = tl.load(z_ptr + row * z_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         b = _shares(b_ptr + row * b_row, share, offs_n, N, SHARES)
@@ -241,23 +275,21 @@ def _state_kernel(
             raw = tl.load(dt_ptr + row * dt_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         delta = _softplus(raw + bias)
         state = tl.exp2((delta * LOG2E)[None, :] * a) * state + b[:, None] * (delta * x)[None, :]
-        tl.store(place, state, mask=live)
-        y = (tl.sum(state * c[:, None], 0) + skip * x) * (z * _sigmoid(z))
+        tl.store(place, state, mask=live, eviction_policy="evict_first")
+        y = (_sum_pairs(tl.trans(state * c[:, None]), BLOCK_E, LEVELS) + skip * x) * (z * _sigmoid(z))
         y_inside = offs_e < tl.where(first + i < rows, E, 0)
         tl.store(y_ptr + row * E + offs_e, tl.where(slot >= 0, y, 0.0), mask=y_inside)
 
 
 class StepPlan(NamedTuple):
-    """How the kernels of a step are launched. Nothing of it that changes a sum's order may depend on the rows."""
+    """How the kernels of a step are launched; no sum's order depends on it."""
 
     rows: int = 32
     """Rows of a tile of the matrix products, when there are more than 16."""
-    state: tuple[int, int] = (128, 2)
-    """Channels and warps of a program of the recurrence."""
-    state_low: tuple[int, int] = (128, 4)
-    """The same where dt is of low rank."""
-    state_rows: int = 2
-    """Rows of a program of the recurrence, when there are many."""
+    state: tuple[int, int, int] = (128, 2, 1)
+    """Channels, warps and rows of a program of the recurrence."""
+    state_few: tuple[int, int, int] = (64, 1, 1)
+    """The same for few rows."""
     conv: tuple[int, int, int] = (1, 512, 4)
     """Rows, channels and warps of a program of the convolution alone."""
 
@@ -288,16 +320,14 @@ def embed(tokens: Tensor, table: Tensor) -> Tensor:
     return out
 
 
-def linear(x: Tensor, weight: Tensor, out: Tensor, norm: Tensor | None = None, eps: float = 0.0) -> Tensor:
-    """Write norm(x) W^T into `out` where `norm` is given, else add x W^T to it."""
+def norm_linear(x: Tensor, norm: Tensor, weight: Tensor, out: Tensor, eps: float) -> Tensor:
+    """Write norm(x) W^T into `out`."""
     rows, width = x.shape
     features = weight.shape[0]
-    block_f = 8 if features <= 1024 else 16
     block_b = _tile_rows(rows)
-    _linear_kernel[(triton.cdiv(features, block_f), triton.cdiv(rows, block_b))](
-        x, norm, weight, out, rows, features, eps, D=width, QUARTER=quarter(width),
-        BLOCK_B=block_b, BLOCK_F=block_f, NORM=norm is not None, ADD=norm is None,
-        PRECISION=_precision(weight), num_warps=4, **options(x.device),
+    _norm_linear_kernel[(triton.cdiv(features, 16), triton.cdiv(rows, block_b))](
+        x, norm, weight, out, rows, features, eps, D=width, QUARTER=quarter(width), BLOCK_B=block_b,
+        BLOCK_F=16, PRECISION=_precision(weight), num_warps=4, **options(x.device),
     )  # fmt: skip
     return out
 
@@ -307,10 +337,22 @@ def norm_factor(x: Tensor, norm: Tensor, eps: float, dtype: torch.dtype) -> tupl
     rows, width = x.shape
     out = torch.empty(rows, width, dtype=dtype, device=x.device)
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
-    _norm_kernel[(triton.cdiv(rows, 16),)](
-        x, norm, out, scale, rows, eps, D=width, QUARTER=quarter(width), BLOCK_B=16, num_warps=4, **options(x.device)
+    _norm_kernel[(triton.cdiv(rows, 4),)](
+        x, norm, out, scale, rows, eps, D=width, QUARTER=quarter(width), BLOCK_B=4, num_warps=4, **options(x.device)
     )
     return out, scale
+
+
+def linear_add(x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """Add x W^T to `out`."""
+    rows, width = x.shape
+    features = weight.shape[0]
+    block_b = _tile_rows(rows)
+    _linear_add_kernel[(triton.cdiv(features, 8), triton.cdiv(rows, block_b))](
+        x, weight, out, rows, features, D=width, QUARTER=quarter(width), BLOCK_B=block_b, BLOCK_F=8,
+        PRECISION=_precision(weight), num_warps=4, **options(x.device),
+    )  # fmt: skip
+    return out
 
 
 def quarter(width: int) -> int:
@@ -333,23 +375,24 @@ def conv(x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor |
     return y
 
 
-_SHARE = 64
+SHARE = 128
+"""Channels of one partial sum of x_proj."""
 
 
 def conv_project(
     x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor, proj: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give the convolution (B, E) and the shares of its product with proj, (E / 64, B, P) fp32, to be summed."""
+    """Give the convolution (B, E) and the shares of its product with proj, (E / SHARE, B, P) fp32, to be summed."""
     rows, channels = x.shape
     size = proj.shape[0]
-    blocks = triton.cdiv(channels, _SHARE)
+    blocks = triton.cdiv(channels, SHARE)
     y = torch.empty(rows, channels, dtype=proj.dtype, device=x.device)
     part = torch.empty(blocks, rows, size, dtype=torch.float32, device=x.device)
     block_b = _tile_rows(rows)
     _conv_project_kernel[(blocks, triton.cdiv(rows, block_b))](
         x, store, slots, weight, bias, proj, y, part, rows, channels, x.stride(0), store.stride(0),
         *weight.stride(), K=weight.shape[1], P=size, BLOCK_P=triton.next_power_of_2(size), BLOCK_B=block_b,
-        BLOCK_E=_SHARE, PRECISION=_precision(proj), num_warps=4, **options(x.device),
+        BLOCK_E=SHARE, PRECISION=_precision(proj), num_warps=4, **options(x.device),
     )  # fmt: skip
     return y, part
 
@@ -374,13 +417,12 @@ def state(
     shares = dt.shape[0] if dt.dim() == 3 else 1
     rank = 0 if dt_weight is None else dt_weight.shape[1]
     strides = (0, 0) if dt_weight is None else dt_weight.stride()
-    block, warps = PLAN.state_low if rank else PLAN.state
-    each = PLAN.state_rows if rows >= 512 else 1
-    _state_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
+    block, warps, each = PLAN.state_few if rows <= 64 else PLAN.state
+    _state_kernel[(triton.cdiv(channels, block), triton.cdiv(rows, each))](
         store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
         dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, dt.stride(0),
-        N=n_state, R=rank, BLOCK_R=triton.next_power_of_2(max(rank, 1)), ROWS=each, BLOCK_E=block,
-        SHARES=shares, num_warps=warps, **options(x.device),
+        N=n_state, LEVELS=n_state.bit_length() - 1, R=rank, BLOCK_R=max(16, triton.next_power_of_2(max(rank, 1))),
+        ROWS=each, BLOCK_E=block, SHARES=shares, num_warps=warps, **options(x.device),
     )  # fmt: skip
     return y
 

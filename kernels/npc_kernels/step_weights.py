@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LayerWeights(NamedTuple):
-    """One layer. Shapes as in the model; `conv_weight`, `dt_proj` and `A` lie transposed, channels side by side."""
+    """One layer. Shapes as in the model; `conv_weight` and `A` too lie transposed, channels side by side."""
 
     norm: Tensor
     """(D) fp32."""
@@ -26,7 +26,9 @@ class LayerWeights(NamedTuple):
     x_proj: Tensor
     """(R + 2N, E): the rows of delta's low rank, of B, of C."""
     dt_proj: Tensor
-    """(E, R)."""
+    """(E, R), lying transposed."""
+    dt_proj_rows: Tensor
+    """(E, R), the same."""
     dt_bias: Tensor
     """(E) fp32."""
     A: Tensor
@@ -77,6 +79,7 @@ def _layer(tensors: Mapping[str, Tensor], prefix: str, dtype: torch.dtype) -> La
         conv_bias=vector("conv_bias"),
         x_proj=matrix("x_proj"),
         dt_proj=matrix("dt_proj").t().contiguous().t(),
+        dt_proj_rows=matrix("dt_proj"),
         dt_bias=vector("dt_bias"),
         A=-torch.exp(vector("A_log")).t().contiguous().t(),
         D=vector("D"),
