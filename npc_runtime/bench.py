@@ -86,14 +86,14 @@ def bench(
     return found
 
 
-def random_bundle(folder: Path, config: ModelConfig | None = None) -> Bundle:
+def random_bundle(folder: Path, config: ModelConfig | None = None, bits: int = 4) -> Bundle:
     """Weights as a training run would begin, with the shipped tokenizer."""
     shipped = Bundle.load(find_bundle("default"), verify=False)
     config = config or ModelConfig(d_model=512, n_layer=12, vocab_size=shipped.config.vocab_size)
     rng = np.random.default_rng(0)
     tensors = {name: _fresh(rng, name, shape) for name, shape in dense_shapes(config).items()}
     tokenizer = shipped.tokenizer_path
-    return write_bundle(folder, "random", config, tensors, 4, tokenizer, shipped.layout, "MIT", "# Random weights\n")
+    return write_bundle(folder, "random", config, tensors, bits, tokenizer, shipped.layout, "MIT", "# Random weights\n")
 
 
 def _fresh(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

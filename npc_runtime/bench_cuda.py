@@ -71,7 +71,7 @@ def bench_cuda(
         backend.close()
     if "130m" in parts:
         with tempfile.TemporaryDirectory() as folder:
-            large = checked(random_bundle(Path(folder) / "random", MODEL_130M), say)
+            large = checked(random_bundle(Path(folder) / "random", MODEL_130M, 16), say)
             found["decode_130m"] = decode(large, "130m", found["copy_gb_s"], say)
             large.close()
     if "drift" in parts:
@@ -125,7 +125,7 @@ def checked(bundle: Bundle, say: Say) -> CudaBackend:
     exact = backend.exact_batches
     size = bundle.config.parameters / 1e6
     say(f"{bundle.name}, {size:.1f}M: {shares[0]:.4f} (read) and {shares[1]:.4f} (stepped) of the spread from fp64, "
-        f"bound {REFERENCE_BOUNDS['bf16']}; rows independent: {exact}")  # fmt: skip
+        f"bound {REFERENCE_BOUNDS['bf16']}; rows independent: {exact}, fused step: {backend.fused}")  # fmt: skip
     if max(shares) > REFERENCE_BOUNDS["bf16"] or not exact:
         raise BackendError(f"`{bundle.name}` is not computed right on this GPU: nothing is timed")
     return backend

@@ -29,6 +29,7 @@ LEVELS: list[set[str]] = [
         "model.config",
         "backends.huge_pages",
         "backends.onnx_proto",
+        "backends.spare",
     },
     {
         "config",
@@ -48,7 +49,7 @@ LEVELS: list[set[str]] = [
     {"bundle", "client", "turn", "npc", "lobby", "gguf_export", "journal"},
     {"importer", "backends.reference", "backends.onnx_graph", "answers", "model.rounding"},
     {"backends.onnx", "model.mamba", "backends.cuda_store", "backends.cuda_tables"},
-    {"backends.cuda_bucket", "backends.cuda_reader"},
+    {"backends.cuda_bucket", "backends.cuda_reader", "backends.cuda_step"},
     {"backends.cuda"},
     {"backends"},
     {"scheduler"},
@@ -70,7 +71,7 @@ LEVELS: list[set[str]] = [
 `doctor`, `training` and `evaluation` are rooms: inside one, modules import each other freely but never in a circle.
 """
 ROOMS = ("doctor", "training", "evaluation")
-CUDA = {"backends.cuda", "backends.cuda_bucket", "backends.cuda_reader", "backends.cuda_store", "backends.cuda_tables"}
+CUDA = {"backends.cuda", *(f"backends.cuda_{part}" for part in ("bucket", "reader", "step", "store", "tables"))}
 KNOWERS = {
     "torch": {
         "model.mamba",

@@ -130,7 +130,7 @@ def transformer_ms(batch: int) -> tuple[float, float]:
 def our_ms(batch: int) -> tuple[float, float]:
     """The same of the GPU backend: reading, and a step from token to token, sampling included."""
     with tempfile.TemporaryDirectory() as folder:
-        backend = checked(random_bundle(Path(folder) / "random", MODEL_130M), print)
+        backend = checked(random_bundle(Path(folder) / "random", MODEL_130M, 16), print)
         tokens = torch.randint(0, VOCABULARY, (batch, PROMPT)).tolist()
         taken = []
         for _ in range(3):

@@ -77,7 +77,8 @@ def _cuda(bundle: Bundle, config: Config, why: str) -> tuple[Backend, str]:
     slots = _slots(bundle, min(config.state_budget_mb or free, free))
     rows = min(GPU_BATCH, 1 << max(slots // _SLOTS_PER_ROW, 1).bit_length() - 1)
     backend = CudaBackend(bundle, slots, config.max_batch or rows)
-    return backend, f"{why}: {torch.cuda.get_device_name()}; bf16 weights, up to {slots} Slots"
+    slower = "" if backend.fused else ", without the fused step, which mixes rows on this GPU"
+    return backend, f"{why}: {torch.cuda.get_device_name()}; bf16 weights, up to {slots} Slots{slower}"
 
 
 def _slots(bundle: Bundle, budget_mb: int) -> int:

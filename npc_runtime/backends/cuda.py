@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from npc_kernels import IDLE, StepWeights, row_linear
 
-from npc_runtime.backends.cuda_bucket import STEPS, WINDOW, Bucket, step_rows
+from npc_runtime.backends.cuda_bucket import STEPS, WINDOW, Bucket
 from npc_runtime.backends.cuda_reader import Reader
+from npc_runtime.backends.cuda_step import choose_step, fused_step, probe_store
 from npc_runtime.backends.cuda_store import SlotStore
 from npc_runtime.backends.cuda_tables import DrawTables, Full
 from npc_runtime.errors import BackendError
@@ -60,6 +61,7 @@ class CudaBackend:
         self.store = SlotStore(self.spec, slots, self._device, state_dtype)
         self.reader = Reader(self.weights, self.store)
         self.tables = DrawTables(self.vocab_size, self._device)
+        self.step, self._steps_exactly = choose_step(self.store, self.weights, max_batch)
         self._buckets: dict[int, Bucket] = {}
 
     def _load(self, bundle: Bundle, dtype: torch.dtype) -> StepWeights:
@@ -67,6 +69,11 @@ class CudaBackend:
         tensors = {name: torch.tensor(bundle.dense(name), device=self._device) for name in names}
         bundle.let_go()
         return StepWeights.of(tensors, bundle.config.n_layer, bundle.config.norm_eps, dtype)
+
+    @property
+    def fused(self) -> bool:
+        """False where the kernels' own step was found to mix rows, so that a slower one is taken."""
+        return self.step is fused_step
 
     def free_memory_mb(self) -> int | None:
         """Memory of the device that Slots may still take, those taken already counted; None where it has none."""
@@ -85,7 +92,7 @@ class CudaBackend:
         size = 1 << (rows - 1).bit_length()
         if size not in self._buckets:
             graphs = self._device.type == "cuda"
-            self._buckets[size] = Bucket(size, self.weights, self.store, self.tables.device, graphs)
+            self._buckets[size] = Bucket(size, self.step, self.weights, self.store, self.tables.device, graphs)
         return self._buckets[size]
 
     # ---- Slots
@@ -191,48 +198,15 @@ class CudaBackend:
     def exact_batches(self) -> bool:
         """True when a row's bits do not depend on its batch mates, tried here at every size of batch."""
         with torch.no_grad():
-            return self._steps_exactly() and self._reads_exactly()
-
-    def _probe(self) -> SlotStore:
-        """Three Slots of random States."""
-        probe = SlotStore(self.spec, 3, self._device, self.store.dtype)
-        generator = torch.Generator(self._device).manual_seed(0)
-        probe.conv.normal_(generator=generator)
-        probe.ssm.normal_(generator=generator)
-        return probe
-
-    def _steps_exactly(self) -> bool:
-        sizes = [1 << n for n in range((self.max_batch - 1).bit_length() + 1)]
-        tokens = torch.arange(3, device=self._device) * (self.vocab_size // 3)
-        alone = []
-        for row in range(3):
-            probe = self._probe()
-            logits = step_rows(tokens[row : row + 1], torch.tensor([row], device=self._device), probe, self.weights)
-            alone.append((logits[0], probe.conv[:, row].clone(), probe.ssm[:, row].clone()))
-        return all(self._same(size, tokens, alone) for size in sizes[1:])
-
-    def _same(self, size: int, tokens: torch.Tensor, alone: Sequence[tuple[torch.Tensor, ...]]) -> bool:
-        """True when rows first, last and in the middle of so many come out as they did alone."""
-        places = sorted({0, size // 2, size - 1})
-        probe, fed = self._probe(), torch.zeros(size, dtype=torch.int64, device=self._device)
-        slots = torch.full_like(fed, -1)
-        for row, place in enumerate(places):
-            slots[place], fed[place] = row, tokens[row]
-        logits = step_rows(fed, slots, probe, self.weights)
-        return all(
-            torch.equal(logits[place], alone[row][0])
-            and torch.equal(probe.conv[:, row], alone[row][1])
-            and torch.equal(probe.ssm[:, row], alone[row][2])
-            for row, place in enumerate(places)
-        )
+            return self._steps_exactly and self._reads_exactly()
 
     def _reads_exactly(self) -> bool:
         tokens = (torch.arange(3 * 70, device=self._device) % self.vocab_size).view(3, 70)
         lengths, slots = torch.tensor([70, 33, 5], device=self._device), torch.arange(3, device=self._device)
-        together = self._probe()
+        together = probe_store(self.store)
         Reader(self.weights, together).read(tokens, lengths, slots)
         for row in range(3):
-            one, length = self._probe(), int(lengths[row])
+            one, length = probe_store(self.store), int(lengths[row])
             mine = slice(row, row + 1)
             Reader(self.weights, one).read(tokens[mine, :length], lengths[mine], slots[mine])
             if not (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from npc_kernels import FIELDS, IDLE, Rows, decode_step, draw_step
+from npc_kernels import FIELDS, IDLE, Rows, draw_step
 
 from npc_runtime.sampling import TOP_K
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from npc_runtime.backends.cuda_step import Step
     from npc_runtime.backends.cuda_store import SlotStore
 
 WINDOW = 64
@@ -35,9 +36,12 @@ _RULES = 3
 class Bucket:
     """`size` rows; those not filled are padding, which neither reads nor writes any Slot."""
 
-    def __init__(self, size: int, weights: StepWeights, store: SlotStore, tables: Tables, graphs: bool) -> None:
+    def __init__(
+        self, size: int, step: Step, weights: StepWeights, store: SlotStore, tables: Tables, graphs: bool
+    ) -> None:
         self.size = size
-        self._weights, self._store, self._tables, self._graphs = weights, store, tables, graphs
+        self._model, self._weights, self._store = step, weights, store
+        self._tables, self._graphs = tables, graphs
         device = store.device
         self._rows = Rows(
             torch.full((len(FIELDS), size), -1, dtype=torch.int64, device=device),
@@ -106,7 +110,7 @@ class Bucket:
 
     def _step(self) -> None:
         rows, store = self._rows, self._store
-        self.logits = step_rows(rows.field("token"), rows.field("slot"), store, self._weights)
+        self.logits = self._model(rows.field("token"), rows.field("slot"), store, self._weights)
         draw_step(self.logits, rows, self._tables, TOP_K)
 
     def _captured_graph(self) -> torch.cuda.CUDAGraph:
@@ -132,17 +136,6 @@ class Bucket:
         self._rows.recent.copy_(recent)
         self._rows.step.zero_()
         return graph
-
-
-def step_rows(tokens: Tensor, slots: Tensor, store: SlotStore, weights: StepWeights) -> Tensor:
-    """Feeds one token a row to its Slot; the logits (B, V) fp32.
-
-    On a CPU row by row: its matrix products, unlike the kernels', round a row otherwise in another batch.
-    """
-    if store.device.type == "cuda":
-        return decode_step(tokens, slots, store.conv, store.ssm, weights)
-    rows = zip(tokens[:, None], slots[:, None], strict=True)
-    return torch.cat([decode_step(token, slot, store.conv, store.ssm, weights) for token, slot in rows])
 
 
 @cache
