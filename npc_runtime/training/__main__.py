@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from npc_runtime.training.batches import Material
 
 GLANCE = Size(probes=40, gaps=(1, 20), scenes=24, conversations=0, turns=0)
-FULL = Size(probes=200, gaps=(1, 5, 20, 50, 100), scenes=132, conversations=60, turns=25)
+BRIEF = Size(probes=200, gaps=(20,), scenes=132, conversations=0, turns=0)
+FULL = Size(probes=200, gaps=(5, 20, 50, 100, 300), scenes=132, conversations=0, turns=0)
 
 
 class Watch:
@@ -66,7 +67,7 @@ class Watch:
 
 def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
     """The full sheet at 4 bits, shorter ones at 8 and 16, and the 4-bit Bundle's weights."""
-    for bits, size in ((None, GLANCE), (8, GLANCE), (4, FULL)):
+    for bits, size in ((None, BRIEF), (8, BRIEF), (4, FULL)):
         run.model.quantize_weights(bits)
         print(f"weights at {bits or 32} bits", flush=True)
         print(watch.examine(run, size).text(), flush=True)
