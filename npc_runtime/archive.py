@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import save, wire
-from npc_runtime.errors import BadInput, BudgetExceeded, NpcError, SaveError, UnknownNpc
+from npc_runtime.errors import BadInput, BudgetExceeded, NpcError, SaveError, TooLarge, UnknownNpc
 from npc_runtime.npc import Mark, Npc
 from npc_runtime.persona import persona_from, to_mapping
 from npc_runtime.pool import Point
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".npcsave"
 MAX_SAVE_BYTES = 8 * 2**30
+MAX_PATH = 4096
+"""Characters of a file's path."""
 
 
 class Archive:
@@ -111,6 +113,8 @@ class Archive:
     def path(self, text: str) -> Path:
         """The file a request names: inside `save_dir` when that is set, else any absolute `*.npcsave`."""
         folder = self.scheduler.config.save_dir
+        if len(text) > MAX_PATH:  # the system would refuse it too, and its error say it all again
+            raise TooLarge(f"`path` may hold {MAX_PATH} characters, got {len(text)}")
         path = Path(text)
         if "\0" in text or path.suffix != SUFFIX:
             raise BadInput(f"`path` must name a `*{SUFFIX}` file, got `{text:.120}`")

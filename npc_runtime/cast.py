@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from npc_runtime.errors import UnknownPersona
+from npc_runtime.errors import TooLarge, UnknownPersona
 from npc_runtime.persona import find_persona, is_path, persona_from
 from npc_runtime.pool import Timeline
 from npc_runtime.prompt import make_layout
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_CACHED = 256
 """Personas whose States are kept; the one unused longest goes first."""
+MAX_NAMED = 4096
+"""Characters of a persona's name or path."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +65,8 @@ class Cast:
         """The Persona of a name, a path or a table; raises PersonaError or UnknownPersona."""
         if isinstance(persona, dict):
             return persona_from(persona, "the request")
+        if len(persona) > MAX_NAMED:
+            raise TooLarge(f"`persona` as a name or path may hold {MAX_NAMED} characters, got {len(persona)}")
         if self.scheduler.config.save_dir and is_path(persona):
             raise UnknownPersona(
                 "this daemon reads no file that a client names", "Send the persona's name or its table"

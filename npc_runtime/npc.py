@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from npc_runtime.pool import Timeline
+from npc_runtime.wire import MAX_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +38,9 @@ class Mark:
         if outcome.head is not None and outcome.text:
             said.append((" ".join(filter(None, ("npc", outcome.head.mood, outcome.head.action))), outcome.text))
         return Mark(
-            self.turns + 1,
-            self.tokens + read + len(outcome.spoken),
+            # A save may claim any count that can be saved; one more could not be, and would spoil every later save.
+            min(self.turns + 1, MAX_ID),
+            min(self.tokens + read + len(outcome.spoken), MAX_ID),
             (*self.recent, *outcome.spoken)[-RECENT_TOKENS:],
             (*self.log, *heard, *said)[-LOG_ENTRIES:],
         )

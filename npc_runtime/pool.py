@@ -28,6 +28,11 @@ class Pool:
         """Slots nobody holds."""
         return len(self._free)
 
+    @property
+    def unused(self) -> tuple[int, ...]:
+        """The Slots nobody holds."""
+        return tuple(self._free)
+
     def take(self) -> int:
         """A free Slot, now held once. Raises BudgetExceeded when there is none."""
         if not self._free:

@@ -35,10 +35,13 @@ MESSAGES_PER_ROUND = 64
 """Messages read before the next Tick, so that a flood does not stop the talk."""
 CHORES_S = 1.0
 """How often, at least, heartbeats and the parent are looked at."""
+QUIET_S = 2.0
+"""After so long without a message, or a Turn to do, spare memory is handed back."""
 BACKLOG_POLL_S = 0.005
 LINGER_MS = 500
 HANDSHAKE_MS = 10_000
-SLOWEST_PONG_MS = 5_000
+KEEPALIVE_S, KEEPALIVE_PROBES = 15, 3
+"""Seconds of silence, and between probes, after which TCP looks whether the other side lives, and how often."""
 _MORE_OPEN = 64
 """Requests a client may have open beside its queued Turns."""
 _TURNS = (wire.Spawn, wire.Say, wire.Observe, wire.Choose, wire.Restore, wire.Load, wire.Fork, wire.Rewind)
@@ -57,6 +60,7 @@ class Server:
         self._deadline: float | None = None
         self._chores_at = 0.0
         self._journal_fault: errors.NpcError | None = None
+        self._stirred_at, self._rested = 0.0, True
         self._chores_every = min(CHORES_S, self.config.heartbeat_s / 4 or CHORES_S)
         self._verbs: dict[type[wire.Request], Callable[[Peer, Any], None]] = {
             wire.Hello: self._hello_again,
@@ -84,12 +88,13 @@ class Server:
 
     def _listen(self, router: zmq.Socket[bytes], host: str, port: int) -> None:
         router.router_mandatory = 1
-        router.sndhwm = SEND_HWM
+        router.sndhwm, router.rcvhwm = SEND_HWM, MESSAGES_PER_ROUND  # a frame may be long: bound what waits to be read
         router.handshake_ivl = HANDSHAKE_MS
         router.maxmsgsize = self.config.max_frame_bytes + 2**20  # a little too long gets an answer, much the door
-        heartbeat = math.ceil(self.config.heartbeat_s * 1000)
-        if heartbeat:
-            router.heartbeat_ivl, router.heartbeat_timeout = heartbeat, max(3 * heartbeat, SLOWEST_PONG_MS)
+        # The lobby asks silent clients itself, and TCP finds dead connections. ZMTP's own heartbeats stay off: libzmq
+        # 4.3.5 aborts the process when one is due after a client that was faster than us is gone (its issue 4841).
+        router.tcp_keepalive, router.tcp_keepalive_cnt = 1, KEEPALIVE_PROBES
+        router.tcp_keepalive_idle = router.tcp_keepalive_intvl = math.ceil(self.config.heartbeat_s) or KEEPALIVE_S
         self.auth.apply(router)
         if ":" in host:
             router.ipv6 = True
@@ -107,7 +112,7 @@ class Server:
         while not self._over():
             self._poll(wait)
             wait = self._tick()
-            self._chores()
+            self._chores(wait is None)
             self.lobby.sweep()
 
     def stop(self) -> None:
@@ -133,6 +138,8 @@ class Server:
             self._gate.send_multipart(self.auth.answer(self._gate.recv_multipart()))
         if self._woken.fileno() in ready:
             self._woken.recv(64)
+        if self._router in ready or self._gate in ready:
+            self._stirred_at, self._rested = time.monotonic(), False
         if self._router in ready:
             self._receive()
 
@@ -166,13 +173,16 @@ class Server:
         except Exception as error:
             _report(error)
 
-    def _chores(self) -> None:
+    def _chores(self, idle: bool) -> None:
         now = time.monotonic()
         if now - self._chores_at < self._chores_every:
             return
         self._chores_at = now
         self.lobby.beat(now)
         self._look_at_journal()
+        if idle and not self._rested and now - self._stirred_at > QUIET_S:
+            self._rested = True
+            self.stage.rest()
         if self._parent is not None and self._parent.gone():
             self._parent = None
             self.stop()

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.archive import Archive
+from npc_runtime.backends.base import spares
+from npc_runtime.backends.spare import trim_heap
 from npc_runtime.cast import Cast
 from npc_runtime.errors import ConfigError, Overloaded
 from npc_runtime.persona import persona_from
@@ -127,6 +129,12 @@ class Stage:
             "ticks": scheduler.ticks,
             **({} if self.scribe is None else {"journal": self.scribe.stats()}),
         }
+
+    def rest(self) -> None:
+        """Hands back memory that nobody needs now; for a moment in which nothing happens."""
+        if spares(self.backend):
+            self.backend.release(self.scheduler.pool.unused)
+        trim_heap()
 
     def close(self) -> None:
         """Ends every Session, waits for saves being written, and frees the backend. The journal keeps its Npcs."""

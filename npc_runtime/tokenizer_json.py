@@ -98,6 +98,7 @@ def _check_model(model: Any) -> None:
         _need(type(model.get("unk_id")) is int and 0 <= model["unk_id"] < len(vocab), "model: unk_id", "an id")
         return
     _need(isinstance(vocab, dict) and all(map(_is_id, vocab.values())), "model: vocab", f"texts to ids below {MAX_IDS}")
+    _need(len(set(vocab.values())) == len(vocab), "model: vocab", "one text to an id")
     unknown = model.get("unk_token")
     needed = kind != "BPE" or unknown is not None
     _need(not needed or (isinstance(unknown, str) and unknown in vocab), "model: unk_token", "in the vocabulary")

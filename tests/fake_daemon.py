@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 
 from fakes import FakeBackend, fake_stage
 
@@ -33,6 +34,7 @@ def main() -> None:
     if options.bundle == "garbage":
         print("hello there", flush=True)
     backend = FakeBackend(slots=256, end_bias=-60.0 if options.bundle == "chatter" else 0.0)
+    backend.calls = deque(maxlen=64)  # type: ignore[assignment]  # nobody asks, and a daemon may live long
     stage = fake_stage(load_config(), backend, name=options.bundle)
     parent = None if options.parent is None else Parent(options.parent)
     try:

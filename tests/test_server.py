@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -480,3 +481,30 @@ def test_a_port_that_cannot_be_had_is_a_clear_error(daemon: Daemon) -> None:
 def test_a_port_that_is_none_is_refused(port: int) -> None:
     with pytest.raises(ConfigError, match=f"`port` must be from 0 to 65535, got {port}"):
         serve(port=port)
+
+
+def test_a_quiet_daemon_hands_memory_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npc_runtime.server.QUIET_S", 0.0)
+    rested, rests = threading.Event(), []
+    with served(Config(heartbeat_s=0.2)) as daemon:
+        monkeypatch.setattr(daemon.stage, "rest", lambda: (rests.append(1), rested.set()))
+        with Raw(daemon) as raw:
+            raw.spawn()
+            assert rested.wait(20)
+    assert rests
+
+
+@pytest.mark.parametrize("fields", [{"op": "save", "path": "/x"}, {"op": "spawn", "persona": "/x", "npc": "a"}])
+def test_an_endless_path_is_refused_and_not_said_back(daemon: Daemon, fields: dict[str, Any]) -> None:
+    named = {key: value * 500_000 if value == "/x" else value for key, value in fields.items()}
+    with Raw(daemon) as raw:
+        answer = raw.ask(**named)
+    assert answer["code"] == "too_large"
+    assert len(answer["text"]) < 200
+
+
+def test_endless_versions_are_not_said_back(daemon: Daemon) -> None:
+    with Raw(daemon, hello=False) as raw:
+        answer = raw.ask("hello", protocol=[7] * 100_000)
+    assert answer["code"] == "protocol_version"
+    assert len(answer["text"]) < 200

@@ -435,3 +435,13 @@ def test_a_persona_that_cannot_be_read_fails_the_spawn_and_can_be_tried_again(ga
     game.stage.backend.fail["prefill"] = 1
     assert game.spawn() == "backend_failed"
     assert game.spawn()["npc"] == "marta"
+
+
+def test_a_save_that_claims_as_many_turns_as_can_be_saved_does_not_spoil_the_next():
+    """One more turn could not be saved, and so nobody's game could."""
+    from npc_runtime.npc import Mark
+    from npc_runtime.turn import Outcome
+    from npc_runtime.wire import MAX_ID
+
+    mark = Mark(turns=MAX_ID, tokens=MAX_ID).after([], 5, Outcome())
+    assert (mark.turns, mark.tokens) == (MAX_ID, MAX_ID)

@@ -109,6 +109,14 @@ class RowsBackend(Backend, Protocol):
         ...
 
 
+class SparingBackend(Backend, Protocol):
+    """A Backend that can hand memory back to the system."""
+
+    def release(self, slots: Sequence[int]) -> None:
+        """Hands back the memory of free Slots; what they held is lost."""
+        ...
+
+
 class RunningBatch(Batch, Protocol):
     """A Batch that draws on its device, and so need not ask after every token."""
 
@@ -124,6 +132,11 @@ class RunningBatch(Batch, Protocol):
 def takes_rows(backend: Backend) -> TypeGuard[RowsBackend]:
     """True for a Backend to be asked for many rows together."""
     return hasattr(backend, "prefill_rows")
+
+
+def spares(backend: Backend) -> TypeGuard[SparingBackend]:
+    """True for a Backend that can hand memory back."""
+    return hasattr(backend, "release")
 
 
 def runs(batch: Batch) -> TypeGuard[RunningBatch]:

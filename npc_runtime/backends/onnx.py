@@ -14,6 +14,7 @@ import numpy as np
 
 from npc_runtime.backends.huge_pages import collapse_heap, heap_end
 from npc_runtime.backends.onnx_graph import FORMS, TOP, build
+from npc_runtime.backends.spare import release_rows
 from npc_runtime.errors import BackendError, BackendUnavailable, BundleError
 from npc_runtime.sampling import FAILED, TOP_K, pick, pick_from_logits, pick_from_top
 from npc_runtime.state import State
@@ -226,6 +227,10 @@ class OnnxBackend:
         if state.spec != self.spec:
             raise ValueError(f"a State of this model has {self.spec}, got {state.spec}")
         self.store[slot] = state.vector
+
+    def release(self, slots: Sequence[int]) -> None:
+        """Hands back the pages of free Slots."""
+        release_rows(self.store, slots)
 
     def prefill(self, slots: Sequence[int], tokens: Sequence[int]) -> None:
         """Advances every one of `slots` by the same tokens; on an error all are as before.

@@ -12,6 +12,7 @@ memory is limited and watched; one that crashes or hangs is told of and replaced
 from __future__ import annotations
 
 import argparse
+import codecs
 import multiprocessing
 import os
 import random
@@ -36,6 +37,18 @@ SECONDS = 1.0
 MEMORY = 32 * 2**20
 CEILING = 2 * 2**30
 """Bytes of address space beyond those held at the start: what is asked for above it fails."""
+CODECS = (
+    "cp437",
+    "utf_16",
+    "utf_16_le",
+    "utf_16_be",
+    "utf_32",
+    "utf_32_le",
+    "utf_32_be",
+    "utf_8_sig",
+    "raw_unicode_escape",
+)
+"""Loaded before anything is watched: Python imports them when first used."""
 HUNG = 10.0
 """Wall seconds after which a case is ended from outside."""
 RUNS = ("pickle.find_class", "marshal.loads", "exec", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
@@ -107,6 +120,8 @@ class Bench:
 
         self.seed, self.place = seed, os.path.realpath(place)
         self.specimens = specimens.SPECIMENS
+        for name in CODECS:
+            codecs.lookup(name)
         for specimen in self.specimens.values():  # the good ones pass, and whatever is imported late is imported
             for number in (0, 1):
                 assert self._used(specimen, specimen.good(), number) == "same"

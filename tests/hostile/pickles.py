@@ -52,6 +52,7 @@ def _text(text: str) -> bytes:
 
 
 def _number(value: int) -> bytes:
+    value %= 2**2000  # a LONG1 holds at most 255 bytes
     size = (value.bit_length() + 8) // 8
     return b"\x8a" + bytes([size]) + value.to_bytes(size, "little", signed=True)
 
