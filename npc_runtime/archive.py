@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".npcsave"
 MAX_SAVE_BYTES = 8 * 2**30
+_SAVE_BUDGETS = 4
+"""State budgets that a save to be loaded may take: it is read into memory whole."""
 MAX_PATH = 4096
 """Characters of a file's path."""
 
@@ -170,9 +172,16 @@ class Archive:
             _Arrival(self, session, saved, chosen, request, emit, done).start()
 
         def read() -> save.SaveFile:
-            return self._decode(save.read(path, MAX_SAVE_BYTES), request.rebuild)
+            return self._decode(save.read(path, self._max_bytes), request.rebuild)
 
         self._later(read, arrive, request.id, emit)
+
+    @property
+    def _max_bytes(self) -> int:
+        """Of a save: only some of its Npcs may be wanted, so it may hold more States than there is room for."""
+        return min(
+            MAX_SAVE_BYTES, _SAVE_BUDGETS * self.scheduler.config.state_budget_mb * 2**20 + save.MAX_HEADER_BYTES
+        )
 
     def _decode(self, data: bytes, rebuild: bool) -> save.SaveFile:
         if rebuild:

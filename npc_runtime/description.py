@@ -141,6 +141,8 @@ class _Table:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise BundleError(f"`{path}` must be a plain file")
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:

@@ -98,6 +98,7 @@ def import_checkpoint(
 
 def _read_json(path: Path, limit: int) -> dict[str, Any]:
     try:
+        _check_plain(path)
         with path.open("rb") as file:
             text = file.read(limit + 1)
         if len(text) > limit:
@@ -272,7 +273,14 @@ def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
     return found
 
 
+def _check_plain(path: Path) -> None:
+    """Refuses pipes and devices, whose opening could wait for ever."""
+    if path.exists() and not path.is_file():
+        raise BundleError(f"`{path}` must be a plain file")
+
+
 def _read_file(path: Path) -> dict[str, Tensor]:
+    _check_plain(path)
     if path.suffix != ".safetensors":
         return read_torch_file(path)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from npc_runtime import bundle as bundle_module
 from npc_runtime.bundle import Bundle, bundle_names, default_bundle_path, find_bundle, write_bundle
 from npc_runtime.errors import BundleError
+from npc_runtime.importer import import_checkpoint
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.sampling import Sampling
 from npc_runtime.state import StateSpec
@@ -377,3 +379,14 @@ def test_bundles_are_found_by_path_name_and_environment(
     assert default_bundle_path() == tmp_path / "shipped" / "bard"
     with pytest.raises(BundleError, match=r"no Bundle `ghost`.*shipped: bard, default"):
         find_bundle("ghost")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    for name in ("bundle.json", "config.json"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(BundleError, match="must be a plain file"):
+        Bundle.load(tmp_path)
+    with pytest.raises(BundleError, match="must be a plain file"):
+        import_checkpoint(tmp_path, tmp_path / "made")

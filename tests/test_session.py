@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from fakes import SPEC, FakeBackend, FakeTokenizer, perceived
+from fakes import SPEC, FakeBackend, FakeTokenizer, fake_stage, perceived
 
 from npc_runtime import wire
 from npc_runtime.config import Config
@@ -445,3 +445,16 @@ def test_a_save_that_claims_as_many_turns_as_can_be_saved_does_not_spoil_the_nex
 
     mark = Mark(turns=MAX_ID, tokens=MAX_ID).after([], 5, Outcome())
     assert (mark.turns, mark.tokens) == (MAX_ID, MAX_ID)
+
+
+def test_a_save_of_more_than_four_state_budgets_is_refused_unread(tmp_path):
+    stage = fake_stage(Config(state_budget_mb=1, save_dir=str(tmp_path)))
+    with open(tmp_path / "huge.npcsave", "wb") as file:
+        file.truncate(40 * 2**20)  # sparse: it takes no room on disk and would take it all in memory
+    answers = []
+    stage.session("game").handle(wire.Load(id=1, path="huge.npcsave"), answers.append)
+    while stage.tick() is not None:
+        pass
+    assert answers[0].fields["code"] == "bad_save"
+    assert "holds more than" in answers[0].fields["text"]
+    stage.close()

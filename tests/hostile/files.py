@@ -286,13 +286,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--kind", help="only files of this kind")
     parser.add_argument("--only", type=int, help="repeat one case, in this process")
     told = parser.parse_args()
     if told.only is not None:
         with tempfile.TemporaryDirectory() as place:
             text, bad = report([Bench(told.seed, place).try_case(told.only)])
     else:
-        text, bad = report(run(range(told.count), told.seed, told.jobs))
+        numbers = [number for number in range(told.count) if told.kind in (None, kind_of(number)[0])]
+        text, bad = report(run(numbers, told.seed, told.jobs))
     print(text)
     return 1 if bad else 0
 
