@@ -219,6 +219,24 @@ def huge_frames(ready: Mapping[str, Any], seconds: float) -> int:
     return sent
 
 
+def garbled(ready: Mapping[str, Any], seconds: float) -> int:
+    """Clients with the key whose frames and commands are noise: any flags, any names, any lengths."""
+    names = (*b"READY ERROR PONG SUBSCRIBE CANCEL JOIN LEAVE HELLO INITIATE MESSAGE".split(), b"")
+    rng, sent = random.Random(3), 0
+    for sent in _until(seconds):
+        with suppress(OSError), Wire(ready) as wire:
+            wire.enter() if sent % 2 else wire.join()
+            noise = rng.randbytes(rng.choice((0, 1, 2, 17, 255, 300, 9000)))
+            kinds = (
+                zmtp.command(rng.choice(names), noise), zmtp.frame(noise, rng.randrange(8)), noise,
+                bytes([rng.randrange(256)]) + noise, zmtp.frame(b"", zmtp.MORE),
+                zmtp.frame(b"", zmtp.COMMAND | zmtp.MORE),
+            )  # fmt: skip
+            wire.send(*rng.choices(kinds, k=rng.choice((1, 3, 30))))
+            wire.abort() if rng.random() < 0.5 else wire.close()
+    return sent
+
+
 def endless_parts(ready: Mapping[str, Any], seconds: float) -> int:
     """A message whose last part never comes: libzmq keeps the others until it does, or the connection ends."""
     parts = zmtp.frame(b"x" * 200, zmtp.MORE) * 64
@@ -267,6 +285,7 @@ ATTACKS: dict[str, Callable[[Mapping[str, Any], float], int]] = {
     "come and go": come_and_go,
     "msgpack bombs": bombs,
     "huge frames": huge_frames,
+    "garbled frames": garbled,
     "endless parts": endless_parts,
     "replays": replays,
 }
