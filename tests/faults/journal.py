@@ -28,7 +28,7 @@ from served import Raw
 from npc_runtime import wire
 from npc_runtime.config import Config
 from npc_runtime.doctor.patient import Game
-from npc_runtime.errors import NpcError, from_wire
+from npc_runtime.errors import NpcError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +128,8 @@ class Play:
 
     def _check(self, clients: dict[str, Raw]) -> None:
         """Compares every Npc with the mirror; the request under way may have been heard or not."""
+        for mirror in self.mirrors.values():
+            _forget_ways_back(mirror)
         for tale in self.tales:
             client, mirror = clients[tale.session], self.mirrors[tale.session]
             known = tale.npc in mirror.session.npcs
@@ -135,7 +137,7 @@ class Play:
             if again != (self._mirrored(mirror, tale.npc) if known else None):
                 asked, tale.under_way = tale.under_way, None
                 if asked is not None:
-                    mirror.ask(_request(asked))
+                    _ask(mirror, asked)
                     self.found["heard_at_the_end"] += 1
                 if again != self._mirrored(mirror, tale.npc):
                     self.found["lost"] += 1
@@ -179,21 +181,41 @@ class Play:
             return {"op": "say", "npc": npc, "text": text, "max_tokens": TOKENS, "stream": stream, "pace": 0}
         if kind < 0.85:
             return {"op": "observe", "npcs": [npc], "text": text}
+        if kind < 0.9:
+            return {"op": "rewind", "npc": npc}
+        if kind < 0.93:
+            return {"op": "drop", "npc": npc}
         return {"op": "choose", "npc": npc, "lines": ["Yes.", "No, never."], "text": text}
 
     def _hear(self, clients: dict[str, Raw], session: str, event: dict[str, Any]) -> None:
         tale = next((t for t in self.tales if t.session == session and t.id == event["id"]), None)
         if tale is None or tale.under_way is None or event["ev"] not in ("ok", "done", "error"):
             return
-        if event["ev"] == "error":
-            raise from_wire(event["code"], event["text"])
-        self.mirrors[session].ask(_request(tale.under_way))
+        failed = _ask(self.mirrors[session], tale.under_way)
+        if event.get("code") != failed:
+            raise AssertionError(f"{event} for {tale.under_way}, the mirror {failed}")
         self.found["acknowledged"] += 1
         self._send(clients, tale)
 
 
 def _spawn(npc: str) -> dict[str, Any]:
     return {"op": "spawn", "npc": npc, "persona": PERSONA, "seed": 7}
+
+
+def _ask(mirror: Game, asked: dict[str, Any]) -> str | None:
+    """Carries out a request on the mirror; the code of its error, if any."""
+    try:
+        mirror.ask(_request(asked))
+    except NpcError as error:
+        return error.code
+    return None
+
+
+def _forget_ways_back(mirror: Game) -> None:
+    """A daemon that was killed comes back without rewind points."""
+    for npc in mirror.session.npcs.values():
+        while npc.timeline.past:
+            npc.timeline.forget_oldest(mirror.stage.scheduler.pool)
 
 
 def _request(asked: dict[str, Any]) -> wire.Request:
