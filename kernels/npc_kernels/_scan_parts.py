@@ -183,6 +183,15 @@ def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.
 
 
 @triton.jit
+def _shift(rows, row, LENGTH: tl.constexpr):
+    """Drop the first of LENGTH rows and append one."""
+    rest = ()
+    for i in tl.static_range(1, LENGTH):
+        rest = rest + (rows[i],)
+    return rest + (row,)
+
+
+@triton.jit
 def _prefetch(address, LEVEL: tl.constexpr):
     """Ask ahead for the memory at each lane's address: LEVEL 1 into the L1 cache, 2 into L2, 0 not at all."""
     if LEVEL == 1:

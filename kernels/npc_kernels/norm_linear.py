@@ -12,8 +12,6 @@ from npc_kernels.reference import norm_linear_ref
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FEW = 64
-
 
 def norm_linear(
     residual: Tensor, norm: Tensor, weight: Tensor, eps: float = 1e-5, dtype: torch.dtype | None = None
@@ -46,4 +44,6 @@ def norm_linear(
 
 def few_rows(rows: int, weight: Tensor) -> bool:
     """Whether the kernels for few rows are the faster ones, as measured on an H200; fp32 weights have no others."""
-    return rows <= _FEW or weight.dtype == torch.float32
+    from npc_kernels.step_triton import FEW
+
+    return rows <= FEW or weight.dtype == torch.float32

@@ -77,8 +77,8 @@ class Tile(NamedTuple):
     """One pipeline over all parts of the sum, or one for each part."""
 
 
-WIDE = (Tile(128, 128, 8, 3), Tile(128, 64, 4, 4), Tile(64, 64, 4, 4), Tile(64, 32, 4, 4), Tile(32, 32, 4, 4))
-"""Largest first: the first that gives every multiprocessor one is taken."""
+WIDE = (Tile(64, 128, 4, 4), Tile(128, 64, 4, 4), Tile(64, 64, 4, 4), Tile(64, 32, 4, 4), Tile(32, 32, 4, 4))
+"""Best first: the first that gives every multiprocessor one is taken."""
 NARROW = (Tile(64, 64, 4, 4), Tile(64, 32, 4, 4), Tile(16, 32, 4, 4))
 """For x_proj."""
 PROGRAMS_WANTED = 132

@@ -6,7 +6,7 @@ maths is in `kernels/README.md`.
 """
 
 # Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated,misc"
 # ruff: noqa: RUF005
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from npc_kernels._scan_parts import (
     _prefetch,
     _row,
     _rows,
+    _shift,
     _sigmoid,
     _states,
     _store_channel_sums,
@@ -40,7 +41,7 @@ def _chunk_state_kernel(
     x_ptr, dt_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, end_ptr, sum_ptr,
     L, E, chunk_len, n_chunks, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
     N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr,
-    HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     """State at the end of a chunk that starts from zero, and the sum of delta over it."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -57,6 +58,9 @@ def _chunk_state_kernel(
     bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     state = tl.zeros((N, BLOCK_E), tl.float32)
     total = tl.zeros((BLOCK_E,), tl.float32)
+    b_rows = ()
+    for i in tl.static_range(AHEAD):
+        b_rows = b_rows + (_row(bc_base, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
     xs = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL)
     dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     for t0 in range(0, count, STEPS):
@@ -66,7 +70,11 @@ def _chunk_state_kernel(
         for s in tl.static_range(STEPS):
             t = t0 + s
             delta, shift = _delta(dts[s], bias, t, count, FULL), shifts[s]
-            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            if AHEAD > 0:
+                b_row, later = b_rows[0], tl.minimum(t + AHEAD, count - 1)
+                b_rows = _shift(b_rows, _row(bc_base, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
+            else:
+                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row
             total += delta - shift  # A is negative, so a border's share must be +1e30
         xs, dts = next_xs, next_dts
@@ -129,9 +137,10 @@ def _scan_fwd_kernel(
     dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
     shifts = _borders(seq_base, first, 0, count, STEPS, HAS_SEQ, FULL)
-    if AHEAD:
-        b_next = _row(bc_base, 0, count, offs_n, N, BLOCK_E, ASM, FULL)
-        c_next = _row(bc_base + N, 0, count, offs_n, N, BLOCK_E, ASM, FULL)
+    b_rows, c_rows = (), ()
+    for i in tl.static_range(AHEAD):
+        b_rows = b_rows + (_row(bc_base, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
+        c_rows = c_rows + (_row(bc_base + N, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
     for t0 in range(0, count, STEPS):
         next_shifts = _borders(seq_base, first, t0 + STEPS, count, STEPS, HAS_SEQ, FULL)
         next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
@@ -153,10 +162,10 @@ def _scan_fwd_kernel(
         for s in tl.static_range(STEPS):
             t = t0 + s
             x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count, FULL)
-            if AHEAD:
-                b_row, c_row = b_next, c_next
-                b_next = _row(bc_base, tl.minimum(t + 1, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL)
-                c_next = _row(bc_base + N, tl.minimum(t + 1, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL)
+            if AHEAD > 0:
+                b_row, c_row, later = b_rows[0], c_rows[0], tl.minimum(t + AHEAD, count - 1)
+                b_rows = _shift(b_rows, _row(bc_base, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
+                c_rows = _shift(c_rows, _row(bc_base + N, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
             else:
                 b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
                 c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
@@ -366,8 +375,8 @@ class Plan(NamedTuple):
     """Most registers a thread may have; fewer let more warps live on a multiprocessor."""
     prefetch: int
     """Cache level to ask ahead into, 0 for none."""
-    ahead: bool
-    """Rows of B and C loaded one step early (forward)."""
+    ahead: int
+    """How many steps early rows of B and C are loaded (forward)."""
     channels: int = 32
     """Channels of a warp: 32, or 16 or (forward) 8, each shared by 2 or 4 lanes, for more warps of fewer registers."""
 
@@ -378,8 +387,8 @@ def forward_plan(warps: int, saving: bool) -> Plan:
     Fewer warps must each hide more of their own latency, for which they need the registers.
     """
     if warps > 1584:
-        return Plan(4, 128, 0, False)
-    return Plan(4 if saving else 8, None if warps <= 1056 else 168, 1, True)
+        return Plan(4, 128, 0, 0)
+    return Plan(4 if saving else 8, None if warps <= 1056 else 168, 1, 1)
 
 
 def chunk_plan(warps: int) -> Plan:
@@ -389,7 +398,7 @@ def chunk_plan(warps: int) -> Plan:
 
 def backward_plan(warps: int) -> Plan:
     """Measured on an H200, see kernels/README.md."""
-    return Plan(4, None, 2, False)
+    return Plan(4, None, 2, 0)
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -424,7 +433,7 @@ class SelectiveScan(torch.autograd.Function):
             local, total, start = launch.chunk_buffers(x)
             _chunk_state_kernel[launch.grid(plan)](
                 x, dt, bc, a2, dt_bias, seq_or_x, local, total, *launch.sizes, *_strides(x), *_strides(dt),
-                **launch.steps(plan), **launch.flags,
+                AHEAD=plan.ahead, **launch.steps(plan), **launch.flags,
             )  # fmt: skip
             launch.carry(local, total, a2, initial_state, start, reverse=False)
         saving = any(ctx.needs_input_grad)

@@ -243,12 +243,12 @@ def _state_kernel(
     store_ptr, slots_ptr, x_ptr, dt_ptr, bias_ptr, a_ptr, b_ptr, c_ptr, d_ptr, z_ptr, dtw_ptr, y_ptr,
     rows, E, slot_stride, x_row, dt_row, b_row, c_row, z_row, a_e, a_n, dtw_e, dtw_r, share,
     N: tl.constexpr, LEVELS: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK_E: tl.constexpr, SHARES: tl.constexpr, PDL: tl.constexpr,
+    BLOCK_E: tl.constexpr, SHARES: tl.constexpr, ROW_FIRST: tl.constexpr, EVICT: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """The recurrence of a block of channels of ROWS rows. R > 0: dt is of low rank and goes through dtw first."""
     _let_next_start(PDL)
-    first = tl.program_id(1) * ROWS
-    offs_e, offs_n = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, N)
+    first = tl.program_id(0 if ROW_FIRST else 1) * ROWS
+    offs_e, offs_n = tl.program_id(1 if ROW_FIRST else 0) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, N)
     inside = offs_e < E
     a = tl.load(a_ptr + offs_n[:, None] * a_n + offs_e[None, :] * a_e, mask=inside[None, :], other=0.0)
     bias = tl.load(bias_ptr + offs_e, mask=inside, other=0.0).to(tl.float32)
@@ -263,8 +263,7 @@ def _state_kernel(
         slot = tl.load(slots_ptr + row).to(tl.int64)
         live = (offs_e < tl.where((slot >= 0) & (first + i < rows), E, 0))[None, :]
         place = store_ptr + slot * slot_stride + offs_n[:, None] * E + offs_e[None, :]
-        # a state is not needed again before the next step: A, which is, stays in the cache instead
-        state = tl.load(place, mask=live, other=0.0, eviction_policy="evict_first").to(tl.float32)
+        state = tl.load(place, mask=live, other=0.0, eviction_policy=EVICT).to(tl.float32)
         x = tl.load(x_ptr + row * x_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         z = tl.load(z_ptr + row * z_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         b = _shares(b_ptr + row * b_row, share, offs_n, N, SHARES)
@@ -275,7 +274,7 @@ def _state_kernel(
             raw = tl.load(dt_ptr + row * dt_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         delta = _softplus(raw + bias)
         state = tl.exp2((delta * LOG2E)[None, :] * a) * state + b[:, None] * (delta * x)[None, :]
-        tl.store(place, state, mask=live, eviction_policy="evict_first")
+        tl.store(place, state, mask=live, eviction_policy=EVICT)
         y = (_sum_pairs(tl.trans(state * c[:, None]), BLOCK_E, LEVELS) + skip * x) * (z * _sigmoid(z))
         y_inside = offs_e < tl.where(first + i < rows, E, 0)
         tl.store(y_ptr + row * E + offs_e, tl.where(slot >= 0, y, 0.0), mask=y_inside)
@@ -285,10 +284,10 @@ class StepPlan(NamedTuple):
     """How the kernels of a step are launched; no sum's order depends on it."""
 
     rows: int = 32
-    """Rows of a tile of the matrix products, when there are more than 16."""
+    """Rows of a tile of the products of few rows, when there are more than 32."""
     state: tuple[int, int, int] = (128, 2, 1)
     """Channels, warps and rows of a program of the recurrence."""
-    state_few: tuple[int, int, int] = (64, 1, 1)
+    state_few: tuple[int, int, int] = (128, 4, 1)
     """The same for few rows."""
     conv: tuple[int, int, int] = (1, 512, 4)
     """Rows, channels and warps of a program of the convolution alone."""
@@ -297,15 +296,23 @@ class StepPlan(NamedTuple):
 PLAN = StepPlan()
 
 
+FEW = 128
+"""Up to as many rows a kernel starts before the one that feeds it ends, and products are made by the small tiles.
+
+With more, programs that wait keep the running ones from the multiprocessors (H200, 24.5M parameters: a step of 1 row
+takes 220 us without the early start and 136 with it, one of 1024 rows 1.04 ms without and 1.22 with it).
+"""
+
+
 @cache
-def options(device: torch.device) -> dict[str, bool]:
-    """Switches every kernel here is launched with."""
+def options(device: torch.device, rows: int = FEW + 1) -> dict[str, bool]:
+    """Switches a kernel for so many rows is launched with."""
     if device.type != "cuda":  # the interpreter
         return {"PDL": False}
     from triton.backends.nvidia.compiler import CUDAOptions
 
     fields = CUDAOptions.__dataclass_fields__
-    if "launch_pdl" not in fields or torch.cuda.get_device_capability(device) < (9, 0):
+    if rows > FEW or "launch_pdl" not in fields or torch.cuda.get_device_capability(device) < (9, 0):
         return {"PDL": False, "enable_fp_fusion": True}
     return {"PDL": True, "launch_pdl": True, "enable_fp_fusion": True}
 
@@ -315,7 +322,7 @@ def embed(tokens: Tensor, table: Tensor) -> Tensor:
     width = table.shape[1]
     out = torch.empty(tokens.shape[0], width, dtype=torch.float32, device=table.device)
     _embed_kernel[(tokens.shape[0],)](
-        tokens, table, out, width, BLOCK=triton.next_power_of_2(width), **options(table.device)
+        tokens, table, out, width, BLOCK=triton.next_power_of_2(width), **options(table.device, tokens.shape[0])
     )
     return out
 
@@ -327,7 +334,7 @@ def norm_linear(x: Tensor, norm: Tensor, weight: Tensor, out: Tensor, eps: float
     block_b = _tile_rows(rows)
     _norm_linear_kernel[(triton.cdiv(features, 16), triton.cdiv(rows, block_b))](
         x, norm, weight, out, rows, features, eps, D=width, QUARTER=quarter(width), BLOCK_B=block_b,
-        BLOCK_F=16, PRECISION=_precision(weight), num_warps=4, **options(x.device),
+        BLOCK_F=16, PRECISION=_precision(weight), num_warps=4, **options(x.device, rows),
     )  # fmt: skip
     return out
 
@@ -338,7 +345,17 @@ def norm_factor(x: Tensor, norm: Tensor, eps: float, dtype: torch.dtype) -> tupl
     out = torch.empty(rows, width, dtype=dtype, device=x.device)
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
     _norm_kernel[(triton.cdiv(rows, 4),)](
-        x, norm, out, scale, rows, eps, D=width, QUARTER=quarter(width), BLOCK_B=4, num_warps=4, **options(x.device)
+        x,
+        norm,
+        out,
+        scale,
+        rows,
+        eps,
+        D=width,
+        QUARTER=quarter(width),
+        BLOCK_B=4,
+        num_warps=4,
+        **options(x.device, rows),
     )
     return out, scale
 
@@ -350,7 +367,7 @@ def linear_add(x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
     block_b = _tile_rows(rows)
     _linear_add_kernel[(triton.cdiv(features, 8), triton.cdiv(rows, block_b))](
         x, weight, out, rows, features, D=width, QUARTER=quarter(width), BLOCK_B=block_b, BLOCK_F=8,
-        PRECISION=_precision(weight), num_warps=4, **options(x.device),
+        PRECISION=_precision(weight), num_warps=4, **options(x.device, rows),
     )  # fmt: skip
     return out
 
@@ -370,7 +387,7 @@ def conv(x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor |
     _conv_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
         x, store, slots, weight, bias, y, rows, channels, x.stride(0), store.stride(0),
         *weight.stride(), K=weight.shape[1], BLOCK_B=each, BLOCK_E=block, HAS_BIAS=bias is not None,
-        num_warps=warps, **options(x.device),
+        num_warps=warps, **options(x.device, rows),
     )  # fmt: skip
     return y
 
@@ -392,7 +409,7 @@ def conv_project(
     _conv_project_kernel[(blocks, triton.cdiv(rows, block_b))](
         x, store, slots, weight, bias, proj, y, part, rows, channels, x.stride(0), store.stride(0),
         *weight.stride(), K=weight.shape[1], P=size, BLOCK_P=triton.next_power_of_2(size), BLOCK_B=block_b,
-        BLOCK_E=SHARE, PRECISION=_precision(proj), num_warps=4, **options(x.device),
+        BLOCK_E=SHARE, PRECISION=_precision(proj), num_warps=4, **options(x.device, rows),
     )  # fmt: skip
     return y, part
 
@@ -417,18 +434,23 @@ def state(
     shares = dt.shape[0] if dt.dim() == 3 else 1
     rank = 0 if dt_weight is None else dt_weight.shape[1]
     strides = (0, 0) if dt_weight is None else dt_weight.stride()
-    block, warps, each = PLAN.state_few if rows <= 64 else PLAN.state
-    _state_kernel[(triton.cdiv(channels, block), triton.cdiv(rows, each))](
+    block, warps, each = PLAN.state_few if rows <= FEW else PLAN.state
+    # fp32 states keep the memory busy, and then it is faster to walk over the rows first (H200, 8192 x 1536: 442 us
+    # against 459); halves are bound by instructions, and want A left in the cache instead (286 against 271)
+    row_first = store.dtype == torch.float32
+    grid = (triton.cdiv(channels, block), triton.cdiv(rows, each))
+    _state_kernel[grid[::-1] if row_first else grid](
         store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
         dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, dt.stride(0),
         N=n_state, LEVELS=n_state.bit_length() - 1, R=rank, BLOCK_R=max(16, triton.next_power_of_2(max(rank, 1))),
-        ROWS=each, BLOCK_E=block, SHARES=shares, num_warps=warps, **options(x.device),
+        ROWS=each, BLOCK_E=block, SHARES=shares, ROW_FIRST=row_first,
+        EVICT="" if row_first else "evict_first", num_warps=warps, **options(x.device, rows),
     )  # fmt: skip
     return y
 
 
 def _tile_rows(rows: int) -> int:
-    return 16 if rows <= 16 else PLAN.rows
+    return 16 if rows <= 32 else PLAN.rows
 
 
 def _precision(weight: Tensor) -> str:
