@@ -115,14 +115,17 @@ class Lobby:
         peer.pinged_at = now
         peer.emit(wire.Event(0, "ping"))
 
-    def sweep(self) -> None:
-        """Sends what was held back; lets go whom a send, or silence, showed to be lost."""
+    def sweep(self) -> bool:
+        """Sends what was held back; lets go whom a send, or silence, showed to be lost. True when someone was."""
+        lost = False
         for peer in list(self.peers.values()):
             if peer.behind:
                 peer.flush()
             if peer.lost:
                 print(f"npc-runtime: a client is gone: {peer.lost}", file=sys.stderr, flush=True)
                 self.leave(peer, peer.kept)
+                lost = True
+        return lost
 
     @property
     def behind(self) -> bool:

@@ -12,8 +12,9 @@ from npc_runtime import errors, wire
 if TYPE_CHECKING:
     from npc_runtime.session import Session
 
-SEND_HWM = 256
-"""Messages that libzmq holds for one Peer; a ROUTER drops what comes above, unless told to refuse it."""
+SEND_HWM = 32
+"""Messages that libzmq holds for one Peer, each perhaps a snapshot; a ROUTER drops what comes above, unless told to
+refuse it."""
 MAX_BACKLOG = 4096
 """Messages held back for a Peer that reads slowly; with one more it is cut off."""
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from npc_runtime.peer import Peer
     from npc_runtime.stage import Stage
 
-MESSAGES_PER_ROUND = 64
-"""Messages read before the next Tick, so that a flood does not stop the talk."""
+MESSAGES_PER_ROUND, RECEIVE_S = 64, 0.004
+"""Messages, and seconds with them, before the next Tick, so that a flood does not stop the talk."""
 CHORES_S = 1.0
 """How often, at least, heartbeats and the parent are looked at."""
 QUIET_S = 2.0
@@ -113,7 +113,8 @@ class Server:
             self._poll(wait)
             wait = self._tick()
             self._chores(wait is None)
-            self.lobby.sweep()
+            if self.lobby.sweep():
+                self._stir()
 
     def stop(self) -> None:
         """Asks the loop to end: running Turns get their grace; asked twice, none."""
@@ -139,17 +140,24 @@ class Server:
         if self._woken.fileno() in ready:
             self._woken.recv(64)
         if self._router in ready or self._gate in ready:
-            self._stirred_at, self._rested = time.monotonic(), False
+            self._stir()
         if self._router in ready:
             self._receive()
 
+    def _stir(self) -> None:
+        """Notes that something happened, after which there may be memory to hand back."""
+        self._stirred_at, self._rested = time.monotonic(), False
+
     def _receive(self) -> None:
+        end = time.monotonic() + RECEIVE_S
         for _ in range(MESSAGES_PER_ROUND):
             try:
                 (address, *frames), user = self._next()
             except zmq.Again:
                 return
             self._message(address, frames, user)
+            if time.monotonic() > end:
+                return
 
     def _next(self) -> tuple[list[bytes], str]:
         """The parts of the next message, and under CURVE who sent it. Raises zmq.Again when there is none."""
@@ -272,6 +280,8 @@ class Server:
             raise errors.ShuttingDown("the daemon is ending and takes no new Turns")
         if len(peer.open) >= self.config.max_queued + _MORE_OPEN:
             raise errors.QueueFull(f"{len(peer.open)} requests are open already")
+        if peer.behind and isinstance(request, wire.Snapshot):
+            raise errors.QueueFull("answers wait to be read", "Read the answers that wait before asking for snapshots")
         peer.open.add(request.id)
         peer.session.handle(request, peer.answer)
 

@@ -508,3 +508,40 @@ def test_endless_versions_are_not_said_back(daemon: Daemon) -> None:
         answer = raw.ask("hello", protocol=[7] * 100_000)
     assert answer["code"] == "protocol_version"
     assert len(answer["text"]) < 200
+
+
+def test_a_client_that_is_behind_gets_no_more_snapshots(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight clients that asked for snapshots and read none held a gigabyte."""
+    with Raw(daemon) as raw:
+        raw.spawn()
+        monkeypatch.setattr("npc_runtime.peer.Peer.behind", property(lambda peer: True))
+        assert raw.ask("snapshot", npc="marta")["code"] == "queue_full"
+        monkeypatch.undo()
+        assert raw.ask("snapshot", npc="marta")["ev"] == "ok"
+
+
+def test_a_round_of_messages_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dear requests (snapshots, saves) came 64 between two Ticks, and everybody's speech took seven times as long."""
+    with served() as daemon, Raw(daemon) as raw:
+        raw.spawn()
+        rounds: list[int] = []
+        before = daemon.server._receive
+
+        def receive() -> None:
+            daemon.server._receive_count = 0  # type: ignore[attr-defined]
+            before()
+            rounds.append(daemon.server._receive_count)  # type: ignore[attr-defined]
+
+        message = daemon.server._message
+
+        def counted(*parts: Any) -> None:
+            daemon.server._receive_count += 1  # type: ignore[attr-defined]
+            message(*parts)
+
+        monkeypatch.setattr("npc_runtime.server.RECEIVE_S", 0.0)
+        monkeypatch.setattr(daemon.server, "_receive", receive)
+        monkeypatch.setattr(daemon.server, "_message", counted)
+        ids = [raw.send("list") for _ in range(50)]
+        for id in ids:
+            raw.until(id)
+        assert max(rounds) <= 1

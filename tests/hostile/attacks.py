@@ -149,6 +149,30 @@ def never_read(ready: Mapping[str, Any], seconds: float) -> int:
     return sent
 
 
+def hoard(ready: Mapping[str, Any], seconds: float) -> int:
+    """Clients who ask for the largest answers there are, hundreds of snapshots, and never read one."""
+    spawn = zmtp.request(2, "spawn", npc="a", persona={"name": "Ann", "role": "guard"}, seed=1)
+    asks = b"".join(zmtp.request(10 + n, "snapshot", npc="a") for n in range(400))
+    crowd, sent = [], 0
+    for _ in range(8):
+        with suppress(OSError):
+            wire = Wire(ready, window=4096)
+            wire.join()
+            wire.send(spawn)
+            wire.answer()
+            wire.socket.settimeout(0.05)
+            crowd.append(wire)
+    for _ in _until(seconds):
+        for wire in crowd:
+            with suppress(OSError):
+                wire.send(asks)
+                sent += 400
+        time.sleep(0.2)
+    for wire in crowd:
+        wire.abort()
+    return sent
+
+
 def vanish(ready: Mapping[str, Any], seconds: float) -> int:
     """Clients who send more than the daemon can have read, and are gone: libzmq's heartbeats aborted over it."""
     return _vanish(ready, seconds, b"".join(zmtp.request(10 + n, "ping") for n in range(20_000)))
@@ -281,6 +305,7 @@ ATTACKS: dict[str, Callable[[Mapping[str, Any], float], int]] = {
     "flood": flood,
     "greedy": greedy,
     "never read": never_read,
+    "hoard": hoard,
     "vanish": vanish,
     "come and go": come_and_go,
     "msgpack bombs": bombs,
