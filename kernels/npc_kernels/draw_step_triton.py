@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,29 +19,55 @@ if TYPE_CHECKING:
 
 WIDEST = 65536
 """Largest vocabulary whose logits one program holds in registers."""
-_LOWEST = tl.constexpr(-(1 << 31))
 
 
 @triton.jit
-def _top(logits_ptr, banned_ptr, ids_ptr, values_ptr, V, K: tl.constexpr, BLOCK: tl.constexpr):
-    """Write the K highest logits and their ids, lowest ids first, and give how many, and how many are not finite."""
-    offs = tl.arange(0, BLOCK)
-    x = tl.load(logits_ptr + offs, mask=offs < V, other=0.0) + 0.0  # -0.0 becomes 0.0: they are equal
-    unsound = BLOCK - tl.sum((tl.abs(x) < float("inf")).to(tl.int32), 0)
-    live = (offs < V) & (tl.load(banned_ptr + offs, mask=offs < V, other=1) == 0)
+def _float_at(key):
+    """The float at a place in the order of floats, which whole numbers count: -0.0 and 0.0 lie side by side."""
+    return (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _key_of(x):
+    """The place of a float in the order of floats."""
     bits = x.to(tl.int32, bitcast=True)
-    key = tl.where(live, bits ^ ((bits >> 31) & 0x7FFFFFFF), _LOWEST)  # the order of floats in whole numbers
-    low, high = tl.full((), -(1 << 31), tl.int64), tl.full((), 1 << 31, tl.int64)
-    for _ in range(32):
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(tl.int64)
+
+
+@triton.jit
+def _top(
+    logits_ptr, banned_ptr, ids_ptr, values_ptr, V, K: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+    SPREAD: tl.constexpr,
+):  # fmt: skip
+    """Write the K highest logits, and at most WIDE, lowest ids first; how many, and how many of all are not finite.
+
+    A threshold is sought that K to WIDE logits reach: first SPREAD deviations above the mean, then by halving what is
+    left of the order of floats. Where equal logits leave none, the halving ends at the K-th and ties are cut by id.
+    """
+    offs = tl.arange(0, BLOCK)
+    x = tl.load(logits_ptr + offs, mask=offs < V, other=0.0)
+    unsound = BLOCK - tl.sum((tl.abs(x) < float("inf")).to(tl.int32), 0)
+    live = (offs < V) & (tl.load(banned_ptr + offs, mask=offs < V, other=1) == 0) & (tl.abs(x) < float("inf"))
+    known = tl.where(live, x, 0.0)
+    many = tl.maximum(tl.sum(live.to(tl.int32), 0), 1).to(tl.float32)
+    mean = tl.sum(known, 0) / many
+    deviation = tl.sqrt(tl.maximum(tl.sum(known * known, 0) / many - mean * mean, 0.0))
+    x = tl.where(live, x, -float("inf"))
+    low, high = _key_of(tl.full((), -float("inf"), tl.float32)), _key_of(tl.max(x, 0)) + 1
+    middle = tl.minimum(tl.maximum(_key_of(mean + SPREAD * deviation), low + 1), high - 1)
+    reached = tl.full((), BLOCK, tl.int32)  # by `low`
+    while (high - low > 1) & (reached > WIDE):
+        count = tl.sum((x >= _float_at(middle.to(tl.int32))).to(tl.int32), 0)
+        low, high = tl.where(count >= K, middle, low), tl.where(count >= K, high, middle)
+        reached = tl.where(count >= K, count, reached)
         middle = (low + high) >> 1
-        enough = tl.sum((key >= middle.to(tl.int32)).to(tl.int32), 0) >= K
-        low, high = tl.where(enough, middle, low), tl.where(enough, high, middle)
-    above, edge = live & (key > low), live & (key == low)
-    room = K - tl.sum(above.to(tl.int32), 0)
-    taken = above | (edge & (tl.cumsum(edge.to(tl.int32), 0) <= room))
+    edge = _float_at(low.to(tl.int32))
+    at_edge = live & (x == edge)
+    room = tl.where(reached > WIDE, K - tl.sum((x > edge).to(tl.int32), 0), WIDE)
+    taken = (x > edge) | (at_edge & (tl.cumsum(at_edge.to(tl.int32), 0) <= room))
     place = tl.cumsum(taken.to(tl.int32), 0) - 1
     tl.store(ids_ptr + place, offs, mask=taken)
-    tl.store(values_ptr + place, x, mask=taken)
+    tl.store(values_ptr + place, x + 0.0, mask=taken)
     return tl.sum(taken.to(tl.int32), 0), unsound
 
 
@@ -60,30 +87,37 @@ def _uniform(seed, turn, position):
 
 
 @triton.jit
-def _chosen(ids, values, count, used, temperature, top_p, target, WIDE: tl.constexpr):
-    """The drawn id of `count` candidates (the first of WIDE), `used` so much less likely."""
+def _ranks(keys, there, WIDE: tl.constexpr):
+    """How many come before each by rising key; of equal keys the earlier, whose id is lower, comes first."""
     at = tl.arange(0, WIDE)
-    there = at < count
+    before = (keys[None, :] < keys[:, None]) | ((keys[None, :] == keys[:, None]) & (at[None, :] < at[:, None]))
+    return tl.sum((before & there[None, :]).to(tl.int32), 1)
+
+
+@triton.jit
+def _chosen(ids, values, there, used, temperature, top_p, target, WIDE: tl.constexpr):
+    """The drawn id of the candidates that are `there`, `used` so much less likely."""
+    count = tl.sum(there.to(tl.int32), 0)
     minus = tl.where(there, used - values.to(tl.float64), 1e300)
-    column, row = minus[None, :], minus[:, None]
-    before = (column < row) | ((column == row) & (at[None, :] < at[:, None]))  # ids rise with `at`, or are unequal
-    rank = tl.sum(before.to(tl.int32), 1)
+    rank = _ranks(minus, there, WIDE)
     scale = 1.0 / tl.where(temperature > 0, temperature, 1.0)
     weight = tl.where(there, tl.exp((tl.min(minus, 0) - minus) * scale), 0.0)
     heads = tl.sum(tl.where(rank[None, :] <= rank[:, None], weight[None, :], 0.0), 1)
     last = tl.sum((there & (heads < top_p * tl.sum(weight, 0))).to(tl.int32), 0)
     last = tl.minimum(last, count - 1)
-    edge = target * tl.sum(tl.where(rank == last, heads, 0.0), 0)
+    edge = target * tl.sum(tl.where(there & (rank == last), heads, 0.0), 0)
     place = tl.minimum(tl.sum((there & (heads <= edge)).to(tl.int32), 0), last)
     place = tl.where(temperature > 0, place, 0)
     return tl.sum(tl.where(there & (rank == place), ids, 0), 0)
 
 
-@triton.jit
+# Were V known to divide by 16, loads would be wide and the stores of `_top` would exchange whole rows to follow them.
+@triton.jit(do_not_specialize=["V"])
 def _draw_kernel(
     logits_ptr, table_ptr, rules_ptr, recent_ptr, out_ptr, step_ptr,
     allowed_ptr, follow_ptr, banned_ptr, blank_ptr, ids_ptr, values_ptr, V,
-    ROWS: tl.constexpr, K: tl.constexpr, WIDE: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, K: tl.constexpr, NODE: tl.constexpr, WIDE: tl.constexpr, WINDOW: tl.constexpr,
+    BLOCK: tl.constexpr, SPREAD: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, WIDE)
@@ -97,15 +131,17 @@ def _draw_kernel(
     if free:
         count, unsound = _top(
             logits_ptr + row * V, banned_ptr + tl.load(fields + 3 * ROWS) * V, ids_ptr + row * WIDE,
-            values_ptr + row * WIDE, V, K, BLOCK,
+            values_ptr + row * WIDE, V, K, WIDE, BLOCK, SPREAD,
         )  # fmt: skip
         tl.debug_barrier()
         ids = tl.load(ids_ptr + row * WIDE + at, mask=at < count, other=-1).to(tl.int64)
         values = tl.load(values_ptr + row * WIDE + at, mask=at < count, other=0.0)
+        there = at < count
+        there &= _ranks(-values, there, WIDE) < K
     else:
-        ids = tl.load(allowed_ptr + node * WIDE + at)
-        values = tl.load(logits_ptr + row * V + ids, mask=ids >= 0, other=0.0) + 0.0
-        count = tl.sum((ids >= 0).to(tl.int32), 0)
+        ids = tl.load(allowed_ptr + node * NODE + at, mask=at < NODE, other=-1)
+        there = ids >= 0
+        values = tl.load(logits_ptr + row * V + ids, mask=there, other=0.0) + 0.0
         unsound = WIDE - tl.sum((tl.abs(values) < float("inf")).to(tl.int32), 0)
     values = tl.where(tl.abs(values) < float("inf"), values, 0.0)
     recent = tl.load(recent_ptr + row * WINDOW + tl.arange(0, WINDOW)).to(tl.int64)
@@ -114,14 +150,14 @@ def _draw_kernel(
     position = tl.load(fields + 9 * ROWS)
     target = _uniform(tl.load(fields + 7 * ROWS), tl.load(fields + 8 * ROWS), position)
     chosen = _chosen(
-        ids, values, count, uses.to(tl.float64) * repetition, tl.load(rules_ptr + row), tl.load(rules_ptr + ROWS + row),
+        ids, values, there, uses.to(tl.float64) * repetition, tl.load(rules_ptr + row), tl.load(rules_ptr + ROWS + row),
         target, WIDE,
     )  # fmt: skip
-    failed = (unsound > 0) | (count == 0)
+    failed = (unsound > 0) | (tl.sum(there.to(tl.int32), 0) == 0)
     token = tl.where(failed, -1, chosen)
     safe = tl.where(failed, 0, chosen)
     tl.store(out_at, token)
-    follow = tl.load(follow_ptr + tl.where(free, 0, node) * WIDE + at)
+    follow = tl.load(follow_ptr + tl.where(free, 0, node) * NODE + at, mask=at < NODE, other=-1)
     onward = tl.where(free, node, tl.sum(tl.where(ids == token, follow, 0), 0))
     # ---- what becomes of the row
     following = tl.load(fields + 4 * ROWS)
@@ -146,14 +182,16 @@ def _draw_kernel(
 def draw(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
     """`draw_step` on tensors already checked, of a vocabulary no wider than `WIDEST`."""
     count, vocabulary = logits.shape
-    wide = tables.allowed.shape[1]
-    block = triton.next_power_of_2(vocabulary)
+    node, block = tables.allowed.shape[1], triton.next_power_of_2(vocabulary)
+    wide = triton.next_power_of_2(max(k, node))
     ids = torch.empty(count, wide, dtype=torch.int32, device=logits.device)
     values = torch.empty(count, wide, dtype=torch.float32, device=logits.device)
+    # A normal row's threshold for one and a half times k; where it is wrong, the halving goes on from there.
+    spread = NormalDist().inv_cdf(1 - min(1.5 * k / vocabulary, 0.5))
     _draw_kernel[(count,)](
         logits, rows.table, rows.table[-3:].view(torch.float64), rows.recent, rows.out, rows.step,
         tables.allowed, tables.follow, tables.banned.view(torch.uint8), tables.blank.view(torch.uint8), ids, values,
-        vocabulary, ROWS=count, K=k, WIDE=wide, WINDOW=rows.recent.shape[1], BLOCK=block,
-        num_warps=max(4, min(32, block // 1024)),
+        vocabulary, ROWS=count, K=k, NODE=node, WIDE=wide, WINDOW=rows.recent.shape[1], BLOCK=block, SPREAD=spread,
+        num_warps=max(4, min(32, block // 2048)),
     )  # fmt: skip
     rows.step.add_(1)
