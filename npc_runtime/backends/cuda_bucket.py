@@ -7,13 +7,13 @@ Several can therefore be launched one after another without the host looking at 
 from __future__ import annotations
 
 import time
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from npc_kernels import FIELDS, IDLE, Rows, draw_step
 
+from npc_runtime.backends.cuda_reader import capture
 from npc_runtime.sampling import TOP_K
 
 if TYPE_CHECKING:
@@ -123,22 +123,8 @@ class Bucket:
         """Records a step; the rows waiting are put aside, so that what runs meanwhile touches no Slot."""
         table, recent = self._rows.table.clone(), self._rows.recent.clone()
         self._rows.table.zero_()[0] = -1
-        side: torch.cuda.Stream = torch.cuda.Stream(self._store.device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(self._store.device))
-        with torch.cuda.stream(side):
-            self._step()  # compiles what is not compiled yet, which a capture cannot
-            self._step()
-        torch.cuda.current_stream(self._store.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=_pool()):
-            self._step()
+        graph = capture(self._step, self._store.device)
         self._rows.table.copy_(table)
         self._rows.recent.copy_(recent)
         self._rows.step.zero_()
         return graph
-
-
-@cache
-def _pool() -> Any:
-    """The memory that all graphs share: no two of them ever run at once."""
-    return torch.cuda.graph_pool_handle()

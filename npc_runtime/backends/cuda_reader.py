@@ -5,13 +5,16 @@ Letters as in model/mamba.py: b rows, L tokens (padded), D d_model, E d_inner, N
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 from npc_kernels import add_rms_norm, causal_conv1d, row_linear, selective_scan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from npc_kernels import LayerWeights, StepWeights
     from torch import Tensor
 
@@ -64,6 +67,46 @@ class Reader:
         start = self._store.ssm[i][slots].float()
         y, ssm = selective_scan(x, dt, layer.A, B, C, layer.D, z, layer.dt_bias, start, chunk_len=_chunk_len(L))
         return row_linear(y.reshape(b * L, -1), layer.out_proj).view(b, L, D), conv, ssm
+
+
+class ReadingGraph:
+    """A reading of up to `rows` by up to `length` tokens, captured once: its launches cost the host one."""
+
+    def __init__(self, reader: Reader, store: SlotStore, rows: int, length: int) -> None:
+        self._reader, self._store = reader, store
+        self._given = torch.zeros(rows, length + 2, dtype=torch.int64, device=store.device)
+        self._given[:, length:] = torch.tensor([1, -1], device=store.device)  # one token each, nobody's Slot
+        self.generation = store.generation
+        self._graph = capture(self._read, store.device)
+
+    def _read(self) -> None:
+        given = self._given
+        self._reader.read(given[:, :-2], given[:, -2], given[:, -1])
+
+    def read(self, given: Tensor) -> None:
+        """Reads rows given as their padded tokens, length and Slot, (rows, length + 2) int64 on the host."""
+        self._given.copy_(given)
+        self._graph.replay()
+
+
+def capture(run: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
+    """Records what `run` launches, after two runs that compile what is not compiled yet."""
+    side: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        run()
+        run()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=_pool()):
+        run()
+    return graph
+
+
+@cache
+def _pool() -> Any:
+    """The memory that all graphs share: no two of them ever run at once."""
+    return torch.cuda.graph_pool_handle()
 
 
 def _newest(before: Tensor, x: Tensor, lengths: Tensor) -> Tensor:
