@@ -241,8 +241,10 @@ def train(bench: Bench, name: str, packed: bool) -> None:
 def sweep(bench: Bench) -> None:
     """Times of every launch plan at the training shapes, for choosing `forward_plan` and `backward_plan`."""
     chosen = scan.forward_plan, scan.backward_plan
-    forward = [scan.Plan(s, r, p, a) for s in (4, 8) for r in (None, 128, 168) for p in (0, 1) for a in (False, True)]
-    backward = [scan.Plan(s, None, p, False) for s in (2, 4) for p in (0, 1, 2)]
+    forward = [scan.Plan(*plan, 32) for plan in ((4, 128, 0, 0), (4, 128, 0, 1), (8, 168, 1, 1), (8, None, 1, 3))]
+    forward += [scan.Plan(s, None, p, a, 16) for s in (4, 8) for p in (0, 1) for a in (3, 4)]
+    forward += [scan.Plan(8, None, 1, 4, 8)]
+    backward = [scan.Plan(s, None, p, 0, c) for s in (2, 4) for p in (1, 2) for c in (32, 16)]
     try:
         for shape in ((64, 1024, 2048), (16, 1024, 2048)):
             sweep_shape(bench, shape, forward, backward)
