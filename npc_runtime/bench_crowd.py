@@ -29,10 +29,11 @@ class Talk:
     sent: float = 0.0
     pieces: list[float] = field(default_factory=list)
     over: bool = True
+    replies: int = 0
 
 
 class Audience:
-    """Says the next line to every Npc as soon as its Reply has ended, and keeps the times."""
+    """Says the next line to every Npc as soon as its Reply has ended, and keeps the times in ms."""
 
     def __init__(self, stage: Stage, npcs: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self.stage, self.clock = stage, clock
@@ -78,11 +79,12 @@ class Audience:
             raise BackendError(f"a Npc of the crowd failed: {event.fields}")
         elif event.last:
             talk.over = True
-            if self.counting and len(talk.pieces) > 1:
-                times = np.array(talk.pieces)
-                self.first.append(1e3 * (times[0] - talk.sent))
-                self.mean.append(1e3 * (times[-1] - times[0]) / (len(times) - 1))
-                self.longest.append(1e3 * float(np.diff(times).max()))
+            talk.replies += 1
+            if self.counting and talk.pieces:
+                times = 1e3 * (np.array(talk.pieces) - talk.sent)
+                self.first.append(float(times[0]))
+                self.mean.append(float(times[-1]) / event.fields["tokens"]["spoken"])
+                self.longest.append(float(np.diff(times, prepend=0.0).max()))
 
 
 def _count_down(left: list[int], event: wire.Event) -> None:
@@ -94,12 +96,16 @@ def _count_down(left: list[int], event: wire.Event) -> None:
 def crowd(stage: Stage, npcs: int, seconds: float, warm_up: float = 2.0) -> dict[str, Any]:
     """Tokens per second and latencies in ms (p50, p95, p99) of `npcs` that talk without a pause.
 
-    first: from the player's line to the first text. token: mean time from piece to piece of a Reply. wait: the
-    longest such time in a Reply. host_us: Python's share of a token, the waits for the device taken off.
+    first: from the player's line to the first text. token: from the line to the last text, by token. wait: the
+    longest silence of a Reply. host_us: Python's share of a token, the waits for the device taken off. Counting
+    begins when everybody has been answered (or after 30 times the warm-up) and every size of batch has been seen.
     """
     audience = Audience(stage, npcs)
     audience.spawn()
+    end = time.perf_counter() + 30 * warm_up
     audience.run(warm_up)
+    while min(talk.replies for talk in audience.talks) < 2 and time.perf_counter() < end:
+        audience.run(warm_up / 4)
     audience.counting = True
     waited, begun = getattr(stage.backend, "waited_s", 0.0), time.perf_counter()
     tokens = audience.run(seconds)

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import heapq
 import time
+from bisect import bisect_right
 from collections import OrderedDict, deque
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.backends.base import feed_rows, runs, takes_rows
 from npc_runtime.errors import BackendError, BudgetExceeded, Cancelled, ConfigError, DeadlineExceeded, NpcError
 from npc_runtime.pool import Point, Pool, Timeline
+from npc_runtime.prompt import Piece
 from npc_runtime.sampling import FAILED
 from npc_runtime.turn import PLAYER, Choice, Outcome, Released, Speech, Turn
 
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 _SLOTS_PER_TURN = 4
 """A speaking Turn's own Slot, the point before its cue, and the two latest burst checkpoints."""
 _SCORES_PER_TICK = 4
-_ROWS_READ_PER_TICK = 512
-"""Chunks read in one Tick on a device that reads many rows together: their activations are what its memory holds."""
+_READ_PER_TICK = 131_072
+"""Tokens read in one Tick on a device that reads many rows together: a tenth of a second of an H200's time."""
 
 
 class Scheduler:
@@ -55,6 +58,8 @@ class Scheduler:
         self._ready: list[tuple[int, int, Turn]] = []
         self._deadlines: list[tuple[float, int, Turn]] = []
         self._order = 0
+        self._joins = takes_rows(backend)
+        """Whether what goes out at one moment goes as one piece: thousands speak, and each message costs."""
         self._finite: set[int] = set()
         """Slots of Turns about to end that were found finite."""
 
@@ -215,7 +220,7 @@ class Scheduler:
             return
         first = turns[0]
         if takes_rows(self.backend):
-            self._read_rows(self.backend, turns[: min(self.max_batch, _ROWS_READ_PER_TICK)])
+            self._read_rows(self.backend, turns)
             return
         group = [t for t in turns if t.position == first.position and t.tokens == first.tokens][: self.max_batch]
         chunk = first.tokens[first.position : first.position + self.config.prefill_chunk]
@@ -227,8 +232,11 @@ class Scheduler:
         self._open_replies()
 
     def _read_rows(self, backend: RowsBackend, turns: list[Turn]) -> None:
+        """A chunk for each of as many as a Tick's tokens allow, and at least for the first."""
+        chunks = [turn.tokens[turn.position : turn.position + self.config.prefill_chunk] for turn in turns]
+        count = max(1, bisect_right(list(accumulate(map(len, chunks))), _READ_PER_TICK))
+        turns, chunks = turns[:count], chunks[:count]
         with _Guard(self, turns):
-            chunks = [turn.tokens[turn.position : turn.position + self.config.prefill_chunk] for turn in turns]
             backend.prefill_rows([turn.slot for turn in turns], chunks)
             for turn, chunk in zip(turns, chunks, strict=True):
                 turn.position += len(chunk)
@@ -410,21 +418,31 @@ class Scheduler:
         speech = turn.speech
         if speech is None or turn.pending < 0:
             return
-        while turn.waiting:
-            item = turn.waiting[0]
-            if turn.pace > 0 and item.piece.head is None:
-                if now < turn.due:
-                    return
-                step = (item.tokens - turn.let_out) / turn.pace
-                turn.due = max(turn.due, now - step) + step
-            turn.heard.append(turn.waiting.popleft())
+        said: list[str] = []
+        while turn.waiting and self._is_due(turn, turn.waiting[0], now):
+            item = turn.waiting.popleft()
+            turn.heard.append(item)
             if not turn.first and item.piece.text:
                 turn.first = now
-            turn.listener.piece(item.piece)
-        if speech.reader.finish is not None:
+            if self._joins and item.piece.head is None:
+                said.append(item.piece.text)
+            else:
+                turn.listener.piece(item.piece)
+        if said:
+            turn.listener.piece(Piece(text="".join(said)))
+        if speech.reader.finish is not None and not turn.waiting:
             reader = speech.reader
             outcome = Outcome(reader.finish or "", reader.head, reader.text, tuple(speech.drawn[: reader.kept]))
             self._complete(turn, outcome)
+
+    def _is_due(self, turn: Turn, item: Released, now: float) -> bool:
+        """True when a piece may go out; speech then waits for as long as the piece takes to say."""
+        if turn.pace > 0 and item.piece.head is None:
+            if now < turn.due:
+                return False
+            step = (item.tokens - turn.let_out) / turn.pace
+            turn.due = max(turn.due, now - step) + step
+        return True
 
     def _wait(self, now: float) -> float | None:
         if any(t.reading or not isinstance(t.ask, Speech) or self._wants_tokens(t) for t in self.active):

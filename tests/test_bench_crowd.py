@@ -32,7 +32,8 @@ def test_everybody_talks() -> None:
     assert tokens == stage.scheduler.tokens_spoken > 200
     assert len(audience.first) == len(audience.mean) == len(audience.longest) >= 12
     assert all(first > 0 for first in audience.first)
-    assert all(0 < mean <= longest for mean, longest in zip(audience.mean, audience.longest, strict=True))
+    assert all(mean > 0 for mean in audience.mean)
+    assert all(longest >= first for first, longest in zip(audience.first, audience.longest, strict=True))
     assert len(stage.sessions["crowd"].npcs) == 12
     stage.close()
 

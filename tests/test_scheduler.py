@@ -405,3 +405,82 @@ def no_text_after_the_first(reader):
         return told() if len(reader._speech) == 100 else Piece(text="a") if len(reader._speech) == 1 else None
 
     return new_text
+
+
+class RowsFake(FakeBackend):
+    """A fake device that takes many rows together, and notes how many."""
+
+    def copy_rows(self, sources, targets):
+        assert not set(sources) & set(targets)
+        self._note("copy_rows", len(sources))
+        for source, target in zip(sources, targets, strict=True):
+            self.copy(source, target)
+
+    def prefill_rows(self, slots, rows):
+        self._note("prefill_rows", len(slots))
+        for slot, tokens in zip(slots, rows, strict=True):
+            self.prefill([slot], tokens)
+
+    def finite_rows(self, slots):
+        self._note("finite_rows", len(slots))
+        return [self.finite(slot) for slot in slots]
+
+
+def rows_theatre(**options):
+    theatre = Theatre(slots=600, **options)
+    theatre.backend = RowsFake(600)
+    theatre.scheduler = Scheduler(theatre.backend, Config(**options), theatre.clock)
+    return theatre
+
+
+def test_a_device_that_takes_rows_reads_different_lines_together():
+    theatre, plain = rows_theatre(), Theatre()
+    told = []
+    for each in (theatre, plain):
+        turns = [each.turn(each.line(), f"line {i} " * (i + 1), seed=i) for i in range(6)]
+        each.run()
+        told.append([(turn.listener.text, each.state(turn.timeline).digest()) for turn in turns])
+    assert told[0] == told[1]
+    sizes = [size for name, size in theatre.backend.calls if name == "prefill_rows"]
+    assert sizes[0] == 6
+    assert ("copy_rows", 6) in theatre.backend.calls
+    assert max(size for name, size in theatre.backend.calls if name == "finite_rows") > 1
+
+
+def test_such_a_device_reads_a_bounded_share_in_one_tick(monkeypatch):
+    monkeypatch.setattr("npc_runtime.scheduler._READ_PER_TICK", 30)
+    theatre = rows_theatre()
+    for i in range(6):
+        theatre.turn(theatre.line(), "a" * 19, speak=False, seed=i)
+    theatre.run()
+    assert [size for name, size in theatre.backend.calls if name == "prefill_rows"] == [1] * 6
+    theatre.backend.calls.clear()
+    theatre.turn(theatre.line(), "a" * 200, speak=False)
+    theatre.run()
+    assert [size for name, size in theatre.backend.calls if name == "prefill_rows"] == [1, 1]
+
+
+def test_what_such_a_device_fails_at_fails_everyone_and_nobody_forgets():
+    theatre = rows_theatre()
+    timelines = [theatre.line() for _ in range(3)]
+    for timeline in timelines:
+        theatre.turn(timeline, "first", speak=False)
+    theatre.run()
+    before = [theatre.state(timeline) for timeline in timelines]
+    theatre.backend.fail["prefill_rows"] = 1
+    turns = [theatre.turn(timeline, "second") for timeline in timelines]
+    theatre.run()
+    assert all(isinstance(turn.listener.error, BackendError) for turn in turns)
+    assert [theatre.state(timeline).digest() for timeline in timelines] == [state.digest() for state in before]
+
+
+def test_pieces_of_one_moment_go_out_together_there():
+    theatre, plain = rows_theatre(), Theatre()
+    counts, texts = [], []
+    for each in (theatre, plain):
+        turn = each.turn(each.line())
+        each.run()
+        counts.append(len(turn.listener.pieces))
+        texts.append(turn.listener.text)
+    assert texts[0] == texts[1]
+    assert counts[0] < counts[1]

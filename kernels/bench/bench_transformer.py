@@ -25,7 +25,7 @@ import torch.nn.functional as F  # noqa: E402, N812 (the usual name)
 from torch import Tensor  # noqa: E402
 
 from npc_runtime.bench import random_bundle  # noqa: E402
-from npc_runtime.bench_cuda import MODEL_130M, checked, copy_gb_s, machine, step_ms, timed_ms  # noqa: E402
+from npc_runtime.bench_cuda import MODEL_130M, RANDOM_BOUND, checked, copy_gb_s, machine, step_ms, timed_ms  # noqa: E402
 
 PROMPT, MORE = 2048, 128
 LAYERS, WIDTH, HEADS, VOCABULARY = 12, 768, 12, 50280
@@ -130,7 +130,7 @@ def transformer_ms(batch: int) -> tuple[float, float]:
 def our_ms(batch: int) -> tuple[float, float]:
     """The same of the GPU backend: reading, and a step from token to token, sampling included."""
     with tempfile.TemporaryDirectory() as folder:
-        backend = checked(random_bundle(Path(folder) / "random", MODEL_130M, 16), print)
+        backend = checked(random_bundle(Path(folder) / "random", MODEL_130M, 16), print, RANDOM_BOUND)
         tokens = torch.randint(0, VOCABULARY, (batch, PROMPT)).tolist()
         taken = []
         for _ in range(3):
