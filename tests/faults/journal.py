@@ -128,8 +128,6 @@ class Play:
 
     def _check(self, clients: dict[str, Raw]) -> None:
         """Compares every Npc with the mirror; the request under way may have been heard or not."""
-        for mirror in self.mirrors.values():
-            _forget_ways_back(mirror)
         for tale in self.tales:
             client, mirror = clients[tale.session], self.mirrors[tale.session]
             known = tale.npc in mirror.session.npcs
@@ -144,6 +142,8 @@ class Play:
             elif tale.under_way is not None:
                 self.found["not_heard"] += 1
             tale.under_way = None
+        for mirror in self.mirrors.values():
+            _forget_ways_back(mirror)
 
     def _snapshot(self, client: Raw, npc: str) -> bytes | None:
         event = client.ask("snapshot", npc=npc)
