@@ -62,11 +62,10 @@ class Row:
 
 
 def memory(pid: int) -> float:
-    """MiB of the process that are its own: resident, without what is mapped from files."""
+    """MiB of the process that are resident."""
     import psutil
 
-    found = psutil.Process(pid).memory_info()
-    return float(found.rss - found.shared if hasattr(found, "shared") else found.rss) / MIB
+    return float(psutil.Process(pid).memory_info().rss) / MIB
 
 
 class Player:
@@ -175,6 +174,9 @@ def siege(attacks: list[str], seconds: float, fake: bool, bundle: str | None = N
 
     with daemon(fake, bundle) as ready, Client.connect(ready["endpoint"], ready["key"], "player") as client:
         player = Player(client)
+        with Client.connect(ready["endpoint"], ready["key"]) as other:  # an ordinary one, that comes and goes
+            other.spawn("ann", {"name": "Ann", "role": "guard"}, seed=1)
+            other.say("ann", LINES[0], pace=0)
         for _ in range(WARM_TURNS):  # until the player's own points to go back to are all there
             player.talk(0.0)
         time.sleep(REST_S)
