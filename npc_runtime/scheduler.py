@@ -344,8 +344,17 @@ class Scheduler:
         if None in courses:
             return False
         for turn, speech, tokens in zip(rows, speeches, batch.run(courses, self.config.burst), strict=True):
+            push, drawn = speech.reader.push, speech.drawn
             for token in tokens:
-                self._push(turn, speech, token, failed)
+                if token == FAILED:
+                    failed.append(turn)
+                    break
+                drawn.append(token)
+                piece = push(token)
+                if piece is not None:
+                    turn.waiting.append(Released(len(drawn), piece))
+            turn.pending = drawn[-1] if drawn else turn.pending
+            self.tokens_spoken += len(tokens)
         return True
 
     def _push(self, turn: Turn, speech: Speech, token: int, failed: list[Turn]) -> bool:
