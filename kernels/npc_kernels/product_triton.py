@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import triton
 import triton.language as tl
 
-from npc_kernels.step_triton import _let_next_start, _wait_for_previous, options, quarter
+from npc_kernels._step_kernels import _let_next_start, _wait_for_previous
+from npc_kernels.step_triton import options, quarter
 
 if TYPE_CHECKING:
     from torch import Tensor
