@@ -345,6 +345,7 @@ class Scheduler:
             return False
         for turn, speech, tokens in zip(rows, speeches, batch.run(courses, self.config.burst), strict=True):
             push, drawn = speech.reader.push, speech.drawn
+            before = len(drawn)
             for token in tokens:
                 if token == FAILED:
                     failed.append(turn)
@@ -354,7 +355,7 @@ class Scheduler:
                 if piece is not None:
                     turn.waiting.append(Released(len(drawn), piece))
             turn.pending = drawn[-1] if drawn else turn.pending
-            self.tokens_spoken += len(tokens)
+            self.tokens_spoken += len(drawn) - before
         return True
 
     def _push(self, turn: Turn, speech: Speech, token: int, failed: list[Turn]) -> bool:

@@ -188,10 +188,12 @@ def draw(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
     values = torch.empty(count, wide, dtype=torch.float32, device=logits.device)
     # A normal row's threshold for one and a half times k; where it is wrong, the halving goes on from there.
     spread = NormalDist().inv_cdf(1 - min(1.5 * k / vocabulary, 0.5))
+    # 128 registers, the most that let two programs of 8 warps share a multiprocessor, suffice without spills.
+    warps = max(4, min(32, block // 1024))
     _draw_kernel[(count,)](
         logits, rows.table, rows.table[-3:].view(torch.float64), rows.recent, rows.out, rows.step,
         tables.allowed, tables.follow, tables.banned.view(torch.uint8), tables.blank.view(torch.uint8), ids, values,
         vocabulary, ROWS=count, K=k, NODE=node, WIDE=wide, WINDOW=rows.recent.shape[1], BLOCK=block, SPREAD=spread,
-        num_warps=max(4, min(32, block // 2048)),
+        num_warps=warps, maxnreg=128 if warps <= 16 else None,
     )  # fmt: skip
     rows.step.add_(1)
