@@ -63,8 +63,8 @@ def train(
 def _finetune(bundle: str, data: Path, out: Path, seconds: float, workers: int) -> int:
     """The status that `train` ends with."""
     from npc_runtime.bundle import Bundle, find_bundle
+    from npc_runtime.finetune import finetune
     from npc_runtime.training.__main__ import workplace
-    from npc_runtime.training.finetune import finetune
 
     tuned = finetune(Bundle.load(find_bundle(bundle)), data, out, workplace(workers), seconds=seconds)
     if tuned is None:

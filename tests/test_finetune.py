@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from npc_runtime import finetune
 from npc_runtime.bundle import Bundle
 from npc_runtime.errors import ConfigError
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.model.mamba import Mamba
-from npc_runtime.training import finetune
 from npc_runtime.training.corpus import CorpusError, read_scenes
 from npc_runtime.training.export import dense_tensors, export, torch_weights
 from npc_runtime.training.tokenizer import train_tokenizer

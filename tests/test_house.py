@@ -61,7 +61,7 @@ LEVELS: list[set[str]] = [
     {"talk", "demo", "doctor", "bench_llama", "bench_onnx", "training"},
     {"bench_journal"},
     {"bench", "bench_crowd", "evaluation", "cli_persona", "cli_bundle"},
-    {"bench_cuda"},
+    {"bench_cuda", "finetune"},
     {"training.__main__"},
     {"cli_model"},
     {"cli"},

@@ -40,6 +40,8 @@ class SlotStore:
 
     def reserve(self, slots: Sequence[int]) -> None:
         """Makes sure that these Slots are allocated. Raises ValueError for one that cannot be."""
+        if not slots:
+            return
         if not 0 <= min(slots) <= max(slots) < self.capacity:
             raise ValueError(f"Slots are from 0 to {self.capacity - 1}, got {min(slots)} to {max(slots)}")
         if max(slots) >= self.slots:

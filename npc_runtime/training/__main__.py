@@ -58,7 +58,8 @@ class Watch:
         for line in evaluate(TorchRows(run.model), self._tokenizer, self._exam, size, sheet):
             print(line, flush=True)
         if self._give is not None:
-            (self._give / "sheet.json").write_text(
+            bits = run.model.quantization[0] if run.model.quantization else 16
+            (self._give / f"sheet-{bits}.json").write_text(
                 json.dumps({"figures": sheet.figures, "examples": sheet.examples}, indent=1), "utf-8"
             )
             (self._give / "samples.txt").write_text(sheet.samples, "utf-8")
@@ -66,23 +67,17 @@ class Watch:
 
 
 def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
-    """The full sheet at 4 bits, shorter ones at 8 and 16, and the 4-bit Bundle's weights."""
-    for bits, size in ((None, BRIEF), (8, BRIEF), (4, FULL)):
-        run.model.quantize_weights(bits)
-        print(f"weights at {bits or 32} bits", flush=True)
-        print(watch.examine(run, size).text(), flush=True)
-    bundle = export(
-        run.model.state_dict(),
-        run.recipe.model,
-        data / TOKENIZER,
-        run.out / "bundle",
-        bits=4,
-        card="See the project.\n",
-    )
+    """The 4-bit Bundle first, so that nothing that happens later can lose it; then the sheets at 4, 8 and 16 bits."""
+    weights, config = run.model.state_dict(), run.recipe.model
+    bundle = export(weights, config, data / TOKENIZER, run.out / "bundle", bits=4, card="See the project.\n")
     if give is not None:
         for part in give.glob(f"{WEIGHTS}.*"):  # both would be more than a lent machine gives back
             part.unlink()
         split(bundle.weights_path.read_bytes(), give, "weights.safetensors")
+    for bits, size in ((4, FULL), (8, BRIEF), (None, BRIEF)):
+        run.model.quantize_weights(bits)
+        print(f"weights at {bits or 16} bits", flush=True)
+        print(watch.examine(run, size).text(), flush=True)
 
 
 def workplace(workers: int) -> Workplace:
@@ -127,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NpcError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return 1
+    if at.world > 1:
+        torch.distributed.destroy_process_group()
     return 0 if done else 3
 
 
