@@ -257,6 +257,8 @@ class Cases:
         backend.copy_rows([0, 1, 0], [10, 11, 12])
         states = [backend.read(slot) for slot in (0, 1)]
         assert [states[i].equals(backend.read(slot)) for i, slot in ((0, 9), (0, 10), (1, 11), (0, 12))] == [True] * 4
+        backend.prefill_rows([], [])
+        assert backend.finite_rows([]) == []
         backend.clear(9)
         assert not backend.read(9).vector.any()
         with pytest.raises(ValueError, match="State of this model"):

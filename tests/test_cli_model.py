@@ -49,6 +49,28 @@ def test_bench_prints_as_it_measures_and_in_json_only_the_object(run, monkeypatc
     assert (asked[1][0].name, *asked[1][1:]) == ("default", (8,), 2, "p")
 
 
+def test_bench_of_the_gpu(run, monkeypatch):
+    pytest.importorskip("torch")
+    asked: list[Any] = []
+
+    def bench(path: Any, parts: Any, say: Any) -> dict[str, Any]:
+        asked.append((path, tuple(parts)))
+        say("a table")
+        return {"found": 1}
+
+    monkeypatch.setattr("npc_runtime.backends.gpu_missing", lambda: "no NVIDIA GPU")
+    status, out, err = run("bench", "--backend", "cuda")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: the cuda backend cannot run here: no NVIDIA GPU")
+    monkeypatch.setattr("npc_runtime.backends.gpu_missing", lambda: "")
+    monkeypatch.setattr("npc_runtime.bench_cuda.bench_cuda", bench)
+    assert run("bench", "--backend", "cuda", "--part", "read", "--json") == (0, '{"found": 1}\n', "a table\n")
+    assert asked == [(None, ("read",))]
+    for flags in (("--backend", "onxn"), ("--backend", "cuda", "--part", "raed")):
+        status, _, err = run("bench", *flags)
+        assert (status, "must be" in err) == (1, True)
+
+
 def test_evaluate_asks_the_bundle_and_prints_its_sheet(run, monkeypatch, tmp_path):
     bundle = tiny_bundle(tmp_path, bits=8)
     asked: list[Any] = []
