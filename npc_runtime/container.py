@@ -31,6 +31,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 ALIGN = 64
 """Bytes that the data begins on: a cache line, so that mapped matrices are aligned."""
 MAX_DIMS = 8
+_LARGEST = 2**63 - 1
+"""A number of more digits than Python will print would make an error of the error's text."""
 
 
 class ContainerFault(ValueError):
@@ -122,7 +124,7 @@ def _no_constant(name: str) -> object:
 
 
 def _whole(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    return isinstance(values, list) and all(type(value) is int and 0 <= value <= _LARGEST for value in values)
 
 
 def _entry(name: str, value: object) -> tuple[str, Entry]:

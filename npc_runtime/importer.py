@@ -7,7 +7,6 @@ MambaForCausalLM (model_type `mamba`); weights as safetensors or torch zip files
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import re
 from dataclasses import dataclass
@@ -133,7 +132,8 @@ def _refuse(path: Path, found: dict[str, tuple[object, object]]) -> None:
 
 def _hugging_face(values: dict[str, Any], path: Path) -> _Source:
     hidden, expand = values.get("hidden_size", 768), values.get("expand", 2)
-    whole = type(hidden) is int and type(expand) is int
+    # Sizes are checked later; the product of two numbers of 4000 digits could not even be shown.
+    whole = all(type(size) is int and 0 < size < 2**31 for size in (hidden, expand))
     inner = values.get("intermediate_size")
     _refuse(path, {
         "use_bias": (values.get("use_bias", False), False),
@@ -193,7 +193,7 @@ def _state_spaces(values: dict[str, Any], path: Path) -> _Source:
 def _model_config(found: _Source, tensors: dict[str, Tensor], folder: Path) -> ModelConfig:
     sizes = dict(found.sizes)
     if sizes["dt_rank"] == "auto" and type(sizes["d_model"]) is int:
-        sizes["dt_rank"] = math.ceil(sizes["d_model"] / 16)
+        sizes["dt_rank"] = -(-sizes["d_model"] // 16)  # in whole numbers: a float overflows
     config = model_config(sizes, f"{folder / 'config.json'}, as our sizes")
     if found.embedding not in tensors or tensors[found.embedding].values.ndim != 2:
         raise BundleError(f"the weights in `{folder}` hold no matrix `{found.embedding}`")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
@@ -72,3 +74,12 @@ def test_finite_knows_bfloat16() -> None:
     assert not finite(np.array([0xFFC0], np.uint16), "BF16")
     assert not finite(np.array([1, np.nan], np.float32), "F32")
     assert finite(np.array([255], np.uint8), "U8")
+
+
+def test_sizes_of_thousands_of_digits_are_refused_with_a_text() -> None:
+    """Their product has more digits than Python prints, so that the error's text was itself an error."""
+    size = 10**4000
+    entry = {"a": {"dtype": "F32", "shape": [size, size], "data_offsets": [0, 4]}}
+    text = json.dumps(entry).encode()
+    with pytest.raises(ContainerFault, match="needs whole numbers"):
+        read_header(memoryview(len(text).to_bytes(8, "little") + text + bytes(4)), 1 << 20)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from npc_runtime.backends.reference import ReferenceModel
+from npc_runtime.container import write_header
 from npc_runtime.errors import BundleError
 from npc_runtime.importer import import_checkpoint
 from npc_runtime.tokenizer import CONTROL
@@ -257,3 +258,16 @@ def test_weights_must_be_there_finite_and_where_the_index_says(tmp_path: Path) -
         made.backbone.norm_f.weight[3] = float("nan")
     with pytest.raises(BundleError, match="NaN"):
         import_checkpoint(save_hugging_face(tmp_path / "nan", made), tmp_path / "bundle", bits=32)
+
+
+@pytest.mark.parametrize("kind", ["state-spaces", "mamba"])
+def test_sizes_of_thousands_of_digits_are_refused(tmp_path: Path, kind: str) -> None:
+    """They overflowed a float, or made a product too long to be shown."""
+    size = 10**4000
+    sizes = {"d_model": size, "n_layer": 1, "vocab_size": 5}
+    if kind == "mamba":
+        sizes = {"model_type": "mamba", "hidden_size": size, "expand": size, "intermediate_size": 5}
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    (tmp_path / "model.safetensors").write_bytes(write_header([("a", "F32", (1,))], {}) + bytes(4))
+    with pytest.raises(BundleError):
+        import_checkpoint(tmp_path, tmp_path / "made")
