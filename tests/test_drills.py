@@ -53,6 +53,19 @@ def test_slots_are_filled_the_same_with_articles_and_capitals() -> None:
         values.fill("{colour}")
 
 
+def test_a_time_gets_its_preposition_where_none_stands() -> None:
+    values = Values(rng(), fixed={"time": "dawn"})
+    assert values.fill("I leave {time}, or before {time}.") == "I leave at dawn, or before dawn."
+    assert values.fill("{time}. You said so.") == "At dawn. You said so."
+
+
+def test_tests_are_worded_as_their_cards_are() -> None:
+    drills = Drills(CARDS, SCENES)
+    for seed in range(40):
+        assert re.fullmatch(r"I'm .+\.", drills.recall(rng(seed), NAME, 1).lines[0].text)
+        assert drills.recall(rng(seed), NAME, 1).lines[-1].text == "Who am I?"
+
+
 def test_invented_names_are_many_and_parted_from_those_of_tests() -> None:
     drawn = rng()
     names = {person(drawn) for _ in range(2000)}

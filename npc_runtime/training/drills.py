@@ -50,6 +50,11 @@ EMBEDDED = 0.2
 """Chance that something else is said in the same breath before a fact told, and likewise after it."""
 
 
+NEVER_TOLD = (0, 0, 1, 1)
+"""How many things a conversation may ask that were never told. With one a conversation and more the model came to
+deny whatever was told in words new to it: of such facts it gave back 92 % before it met these questions, 55 % after."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How large a drill is: most facts told, most steps of filler, and whether other kinds of question join."""
@@ -109,11 +114,11 @@ class Drills:
     def recall(self, rng: random.Random, card: PlayerCard, gap: int, correct: bool = False) -> Probe:
         """A test: one fact told (and corrected), `gap` steps of filler, the question, and what answers it."""
         plan = self._plan(rng, Shape())
-        fact = threads.Facts(card, rng, self.unseen)
+        fact = threads.Facts(card, rng, self.unseen, noisy=False)
         for _ in range(_TRIES):
             if fact.fits:
                 break
-            fact = threads.Facts(card, rng, self.unseen)
+            fact = threads.Facts(card, rng, self.unseen, noisy=False)
         first = [fact.tell()]
         if correct:
             step = fact.correct()
@@ -127,7 +132,7 @@ class Drills:
 
     def never(self, rng: random.Random, card: PlayerCard, gap: int) -> Probe | None:
         """A test: something asked that was never told."""
-        step = threads.never_told(card, rng)
+        step = threads.never_told(card, rng, noisy=False)
         plan = self._plan(rng, Shape())
         self._add_filler(plan, rng, gap, known=card.kind)
         filler = [step for thread in plan.threads for step in thread][:gap]
@@ -188,7 +193,7 @@ class Drills:
 
     def _add_questions(self, plan: _Plan, rng: random.Random) -> None:
         """Things never told, facts and wants of the header, secrets, and questions about who the character is."""
-        for _ in range(rng.choice((0, 1, 1, 2))):
+        for _ in range(rng.choice(NEVER_TOLD)):
             deck = self.cards.player if rng.random() < 0.6 or not self._core else self._core
             self._add_never_told(plan, rng.choice(deck), rng)
         for _ in range(rng.choice((0, 0, 1, 2, 3)) if self._facts else 0):

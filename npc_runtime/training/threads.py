@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Step = tuple[Line, ...]
 
-ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.375
+ANSWER, HONEST, ACK, CHAT = 2.0, 1.0, 0.5, 0.375
 """Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
 
 REWORDED = 0.4
@@ -145,10 +145,13 @@ def with_slots(texts: Sequence[str], known: set[str]) -> list[str]:
 
 
 class Facts:
-    """A fact of a player card through a conversation: told, perhaps corrected or used, and asked again."""
+    """A fact of a player card through a conversation: told, perhaps corrected or used, and asked again.
 
-    def __init__(self, card: PlayerCard, rng: random.Random, unseen: bool = False) -> None:
-        self.card, self._rng = card, rng
+    `noisy`: the player's lines are reworded and typed carelessly now and then, which practice needs and tests do not.
+    """
+
+    def __init__(self, card: PlayerCard, rng: random.Random, unseen: bool = False, noisy: bool = True) -> None:
+        self.card, self._rng, self._noisy = card, rng, noisy
         self.values = Values(rng, unseen)
         self._tell = rng.choice(card.tell)
         self.known = slots(self._tell) - PRONOUN_SLOTS
@@ -167,13 +170,13 @@ class Facts:
     def tell(self, before: str = "", after: str = "") -> Step:
         """The player tells it, perhaps in the middle of something else."""
         rng = self._rng
-        told = self.values.fill(reworded(self._tell, rng))
+        told = self.values.fill(self._worded(self._tell))
         if not self._tell.startswith("E: "):
             greeting = rng.choice(_GREETINGS).strip() if rng.random() < 0.15 else ""
             parts = [part for part in (greeting, before, told, after) if part]
             told = " ".join((*map(_ended, parts[:-1]), parts[-1]))
         acks = usable(self.card.ack, self.known)
-        line = heard(told, rng)
+        line = heard(told, rng if self._noisy else None)
         return (line, said(self.values.fill(rng.choice(acks)), rng, ACK)) if acks else (line,)
 
     def volunteer(self) -> Step | None:
@@ -194,7 +197,7 @@ class Facts:
         text = self._rng.choice(texts)
         changed = self._changes(text)
         acks = [ack for ack in self.card.correct_ack if slots(ack) - PRONOUN_SLOTS <= self.known | changed]
-        line = heard(self.values.fill(text), self._rng)
+        line = heard(self.values.fill(text), self._rng if self._noisy else None)
         ack = (said(self.values.fill(self._rng.choice(acks)), self._rng, 1.0),) if acks else ()
         new = {slot.rstrip("2"): self.values[slot] for slot in changed}
         kept = {slot: self.values[slot] for slot in self.known if slot not in new}
@@ -208,10 +211,14 @@ class Facts:
 
     def ask(self) -> Step:
         """The player asks, the character answers."""
-        asked = reworded(self._rng.choice(usable(self.card.ask, self.known)), self._rng)
-        question = aside(self.values.fill(asked), self._rng)
-        answer = self.values.fill(self._rng.choice(self._answers))
-        return (heard(question, self._rng), said(answer, self._rng, ANSWER))
+        question = self.values.fill(self._worded(self._rng.choice(usable(self.card.ask, self.known))))
+        answer = said(self.values.fill(self._rng.choice(self._answers)), self._rng, ANSWER)
+        if not self._noisy:
+            return (heard(question), answer)
+        return (heard(aside(question, self._rng), self._rng), answer)
+
+    def _worded(self, text: str) -> str:
+        return reworded(text, self._rng) if self._noisy else text
 
 
 def _ended(text: str) -> str:
@@ -229,13 +236,13 @@ def aside(question: str, rng: random.Random) -> str:
     )
 
 
-def never_told(card: PlayerCard, rng: random.Random) -> Step | None:
+def never_told(card: PlayerCard, rng: random.Random, noisy: bool = True) -> Step | None:
     """The player asks for what was never told."""
     asks, answers = usable(card.ask, set()), usable(card.unknown, set()) or IGNORANCE
     if not asks:
         return None
-    question = aside(reworded(rng.choice(asks), rng), rng)
-    return (heard(question, rng), said(rng.choice(answers), rng, HONEST))
+    asked, answer = rng.choice(asks), said(rng.choice(answers), rng, HONEST)
+    return (heard(aside(reworded(asked, rng), rng), rng) if noisy else heard(asked), answer)
 
 
 def persona_fact(

@@ -47,6 +47,8 @@ PRONOUNS = (
 
 PRONOUN_SLOTS = frozenset({"they", "them", "their"})
 
+_BEFORE_TIMES = frozenset(_words("before_times"))
+
 _SLOT = re.compile(r"\{([a-z]+)(\d?)\}")
 _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!one\b|uni|use|eu)")
 
@@ -146,6 +148,8 @@ class Values:
     def _slot(self, slot: re.Match[str], text: str) -> str:
         value = self[slot.group(1) + slot.group(2)]
         before = text[: slot.start()].rstrip(" \"'")
+        if slot.group(1) == "time" and before.rpartition(" ")[2].lower() not in _BEFORE_TIMES:
+            value = f"at {value}"
         opens = before[-1:] in (".", "!", "?") or (not before and text.rstrip()[-1:] in (".", "!", "?"))
         return value[:1].upper() + value[1:] if opens else value
 
