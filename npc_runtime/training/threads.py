@@ -172,7 +172,7 @@ class Facts:
         rng = self._rng
         told = self.values.fill(self._worded(self._tell))
         if not self._tell.startswith("E: "):
-            greeting = rng.choice(_GREETINGS).strip() if rng.random() < 0.15 else ""
+            greeting = rng.choice(_GREETINGS).strip() if self._noisy and rng.random() < 0.15 else ""
             parts = [part for part in (greeting, before, told, after) if part]
             told = " ".join((*map(_ended, parts[:-1]), parts[-1]))
         acks = usable(self.card.ack, self.known)
