@@ -6,17 +6,18 @@ segment alone tells the whole: a batch of Npcs is there or is not, an Npc that w
 segment of which nothing counts any more is deleted. A segment is written beside, flushed and renamed, so a
 damaged one is never the trace of a crash.
 
-Chosen by measurement over SQLite in WAL mode with `synchronous=FULL` (`python -m npc_runtime.bench_journal`,
-States of 0.94 MB, 2 virtual cores of an AMD EPYC, ext4, medians of 3 alternating runs, ms until a batch is on
-the disk, and processor time):
+Chosen by measurement over SQLite in WAL mode with `synchronous=FULL`: `python -m npc_runtime.bench_journal default
+FOLDER`, States of 0.93 MB, 2 virtual cores of an AMD EPYC beside other work, ext4, medians of 3 alternating runs, ms
+until a batch is on the disk (and of processor time). In every run the segments cost the least processor time.
 
 | Npcs in a batch | segments | SQLite, 4 KiB pages | SQLite, 64 KiB pages |
 | --- | --- | --- | --- |
-| 1 | 2.0 (1.3) | 5.4 (5.0) | 2.7 (2.4) |
-| 8 | 12.6 (7.9) | 42.6 (31.6) | 14.6 (14.4) |
-| 32 | 40.3 (29.8) | 147.9 (113.4) | 58.7 (53.1) |
+| 1 | 2.5 (1.9) | 5.1 (5.5) | 4.3 (4.0) |
+| 8 | 17.9 (15.5) | 59.7 (50.0) | 28.8 (26.1) |
+| 32 | 81.0 (77.8) | 243.1 (210.0) | 108.2 (100.6) |
 
-SQLite writes every State twice (log, then pages), and takes a damaged end of its log for a crash.
+A Turn of 77 ms is acknowledged 7.5 ms later with a journal. SQLite writes every State twice (log, then pages), and
+takes a damaged end of its log for a crash.
 """
 
 from __future__ import annotations
