@@ -69,7 +69,7 @@ class _Recurrence(torch.autograd.Function):
             part = slice(at, at + CHUNK)
             starts.append(state)
             _, states = _states(delta[part], u[part], A, B[part], kept[part], state)
-            rows.append(torch.einsum("tbne,tbn->tbe", states, C[part]))
+            rows.append((C[part, :, None, :] @ states)[:, :, 0])
             state = states[-1]
         ctx.save_for_backward(delta, u, A, B, C, kept, torch.stack(starts))
         return torch.cat(rows).transpose(0, 1), state.clone()
@@ -90,11 +90,11 @@ class _Recurrence(torch.autograd.Function):
                 carried = through[t] * decay[t]
             before = torch.cat([starts[number][None], states[:-1]])
             bent = through * decay * before  # the gradient of delta A
-            found[0][part] = torch.einsum("tbne,en->tbe", bent, A)
-            found[1][part] = torch.einsum("tbne,tbn->tbe", through, B[part])
-            found[2][part] = torch.einsum("tbne,tbe->tbn", through, u[part])
-            found[3][part] = torch.einsum("tbne,tbe->tbn", states, gy[part])
-            gA += torch.einsum("tbne,tbe->en", bent, delta[part])
+            found[0][part] = (bent * A.t()).sum(2)
+            found[1][part] = (B[part, :, None, :] @ through)[:, :, 0]
+            found[2][part] = (through @ u[part, :, :, None])[..., 0]
+            found[3][part] = (states @ gy[part, :, :, None])[..., 0]
+            gA += (bent * delta[part, :, None, :]).sum((0, 1)).t()
         gdelta, gu, gB, gC = (tensor.transpose(0, 1) for tensor in found)
         return gdelta, gu, gA, gB, gC, carried, None
 
