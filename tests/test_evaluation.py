@@ -15,6 +15,7 @@ from npc_runtime.evaluation.company import faults, looping, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.persona import persona_questions, secrets_kept
+from npc_runtime.evaluation.play import played, turns
 from npc_runtime.evaluation.recall import Share, abstention, holds, ignorant, recall
 from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
 from npc_runtime.evaluation.rows import GREEDY, BackendRows
@@ -180,6 +181,19 @@ def test_heads_are_held_against_the_author(model: Mamba, tokenizer: SentencePiec
     prompts = [found.prompt(scenes[0].persona, lines[:at]) for at in (1, 2)]
     assert found.heads(prompts) == found.heads(prompts)
     assert all(head.mood in MOODS for head in found.heads(prompts))
+
+
+def test_in_play_the_model_answers_every_line_itself(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:
+    lines = [Line("player", "I'm Wren."), Line("player", "Well"), Line("npc", "Good"), Line("event", "Night falls."),
+             Line("player", "Hm"), Line("npc", "No"), Line("npc", "Yes")]  # fmt: skip
+    assert [[line.text for line in part] for part in turns(lines)] == [["I'm Wren."], ["Well"], ["Night falls.", "Hm"]]
+    talker = Talker(rows_of(model, tokenizer, "torch"), tokenizer)
+    drills = Drills(CARDS, SCENES, unseen=True)
+    share, pairs = played(talker, drills, [NAME], 2, 3)
+    assert (share.right, share.of, len(pairs)) == (0, 3, 3)
+    assert played(talker, drills, [NAME], 2, 3)[1] == pairs
+    talker.answers_now = lambda questions, max_tokens=40: [probe.facts[0] for probe, _ in pairs]  # type: ignore[method-assign]
+    assert played(talker, drills, [NAME], 2, 3)[0] == Share(3, 3)
 
 
 def test_simulated_conversations_repeat_with_the_seed(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:

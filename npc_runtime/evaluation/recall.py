@@ -72,14 +72,14 @@ def recall(
 ) -> tuple[Share, list[tuple[Probe, str]]]:
     """(told facts given back after `gap` exchanges, probes with their answers)."""
     rng = random.Random(f"recall/{seed}/{gap}/{correct}/{len(deck)}")
-    able = [card for card in deck if _asks(card) and (card.correct or not correct)]
+    able = [card for card in deck if asked_back(card) and (card.correct or not correct)]
     probes = [drills.recall(rng, rng.choice(able), gap, correct) for _ in range(count)] if able else []
     answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
     pairs = list(zip(probes, answers, strict=True))
     return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
 
 
-def _asks(card: PlayerCard) -> bool:
+def asked_back(card: PlayerCard) -> bool:
     """Whether the card tells values that can be asked back (some tell a fact without any, such as a left hand)."""
     return all(map(slots, card.tell)) and any(map(slots, card.answer))
 

@@ -10,6 +10,7 @@ from npc_runtime.evaluation.company import faults, sample_page, scripts, simulat
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.persona import persona_questions, secrets_kept
+from npc_runtime.evaluation.play import played
 from npc_runtime.evaluation.recall import GAPS, Share, abstention, recall
 from npc_runtime.evaluation.talk import Talker
 from npc_runtime.sampling import Sampling
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from npc_runtime.training.cards import Cards
     from npc_runtime.training.corpus import Scene
     from npc_runtime.training.drills import Probe
+
+
+PLAYED = 20
+"""Most exchanges of a recall test in which the model speaks itself: every one of them is generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ def _memory(talker: Talker, drills: Drills, exam: Exam, size: Size, sheet: Sheet
             share, pairs = recall(talker, drills, deck, gap, size.probes, seed)
             yield sheet.add(f"told facts after {gap}, {name}", share, pairs)
     gap = size.gaps[min(1, len(size.gaps) - 1)]
+    share, pairs = played(talker, drills, reworded, min(gap, PLAYED), size.probes, seed)
+    yield sheet.add(f"told facts after {min(gap, PLAYED)} in play, phrasings unseen", share, pairs)
     for name, deck in decks.items():
         share, pairs = recall(talker, drills, deck, gap, size.probes, seed, correct=True)
         yield sheet.add(f"corrections after {gap}, {name}", share, pairs)

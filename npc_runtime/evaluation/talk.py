@@ -67,6 +67,13 @@ class Talker:
             texts += [reply.text for reply in self._speak(len(part), cue[-1], GREEDY, max_tokens)]
         return texts
 
+    def answers_now(self, questions: Sequence[Line], max_tokens: int = 40) -> list[str]:
+        """As `answers`, each row asked where it stands."""
+        head = self.layout.head(Head("neutral"))
+        cue = (*self.layout.cue(Persona("", "")), *head)
+        self.rows.read([[*self.turn(question), *cue[:-1]] for question in questions])
+        return [reply.text for reply in self._speak(len(questions), cue[-1], GREEDY, max_tokens)]
+
     def heads(self, prompts: Sequence[Sequence[int]]) -> list[Head]:
         """The likeliest mood and action with which each prompt would be answered."""
         found: list[Head] = []
