@@ -18,6 +18,9 @@ refuse it."""
 MAX_BACKLOG = 4096
 """Messages held back for a Peer that reads slowly; with one more it is cut off."""
 
+MAX_ASKS, ASKS_S = 256, 0.25
+"""Messages in a row from a Peer who takes no answer, and their least time: then it is gone, though TCP told nobody."""
+
 
 class Peer:
     """Sends never wait and never raise: they may happen deep inside a Tick. `lost` says why a Peer must go."""
@@ -33,12 +36,24 @@ class Peer:
         self.lost = ""
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
+        self._asks, self._asks_at = 0, now
         self.max_backlog_bytes = 64 * 2**20
 
     @property
     def behind(self) -> bool:
         """True while messages are held back."""
         return bool(self._backlog)
+
+    def hear(self, now: float) -> None:
+        """Notes that a message came; one who asks on and on and takes nothing is cut off."""
+        self.heard_at = now
+        if not self._backlog:
+            return
+        self._asks += 1
+        if self._asks == 1:
+            self._asks_at = now
+        elif self._asks > MAX_ASKS and now - self._asks_at > ASKS_S:
+            self._cut(f"it asked {self._asks} times and took no answer")
 
     def answer(self, event: wire.Event) -> None:
         """Sends an event of an open request, which is over with its last one; a request that is over gets no more."""
@@ -69,9 +84,13 @@ class Peer:
         self._backlog.append(frame)
         self._backlog_bytes += len(frame)
         if len(self._backlog) > MAX_BACKLOG or self._backlog_bytes > self.max_backlog_bytes:
-            self.lost = f"it did not read {len(self._backlog)} messages of {self._backlog_bytes} bytes"
-        if self.lost:
+            self._cut(f"it did not read {len(self._backlog)} messages of {self._backlog_bytes} bytes")
+        elif self.lost:
             self._backlog.clear()
+
+    def _cut(self, why: str) -> None:
+        self.lost = self.lost or why
+        self._backlog.clear()
 
     def flush(self) -> None:
         """Sends what was held back, as far as the Peer takes it."""
@@ -86,4 +105,5 @@ class Peer:
         except zmq.ZMQError as error:  # EHOSTUNREACH: the connection is closed
             self.lost = f"its connection is closed ({error})"
             return False
+        self._asks = 0
         return True

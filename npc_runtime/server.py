@@ -21,6 +21,7 @@ from npc_runtime.checks import shown
 from npc_runtime.lobby import Lobby
 from npc_runtime.parent import Parent
 from npc_runtime.peer import SEND_HWM
+from npc_runtime.share import Share
 from npc_runtime.sockets import close_all
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from npc_runtime.stage import Stage
 
 MESSAGES_PER_ROUND, RECEIVE_S = 64, 0.004
-"""Messages, and seconds with them, before the next Tick, so that a flood does not stop the talk."""
+"""Messages, and seconds with them, at most before the next Tick, so that a flood does not stop the talk."""
 CHORES_S = 1.0
 """How often, at least, heartbeats and the parent are looked at."""
 QUIET_S = 2.0
-"""After so long without a message, or a Turn to do, spare memory is handed back."""
+"""After so long with no message, and no Turn to do, spare memory is handed back."""
 BACKLOG_POLL_S = 0.005
 LINGER_MS = 500
 HANDSHAKE_MS = 10_000
@@ -62,6 +63,8 @@ class Server:
         self._chores_at = 0.0
         self._journal_fault: errors.NpcError | None = None
         self._stirred_at, self._rested = 0.0, True
+        self._share = Share(RECEIVE_S)
+        self._deaf: set[bytes] = set()  # strangers who took no answer: until the next chores only their `hello` counts
         self._chores_every = min(CHORES_S, self.config.heartbeat_s / 4 or CHORES_S)
         self._verbs: dict[type[wire.Request], Callable[[Peer, Any], None]] = {
             wire.Hello: self._hello_again,
@@ -112,7 +115,9 @@ class Server:
         wait: float | None = 0.0
         while not self._over():
             self._poll(wait)
+            begun = time.monotonic()
             wait = self._tick()
+            self._share.earn(time.monotonic() - begun, hurry=wait == 0)
             self._chores(wait is None)
             if self.lobby.sweep():
                 self._stir()
@@ -150,15 +155,27 @@ class Server:
         self._stirred_at, self._rested = time.monotonic(), False
 
     def _receive(self) -> None:
-        end = time.monotonic() + RECEIVE_S
+        begun = now = time.monotonic()
+        idle = 0.0
         for _ in range(MESSAGES_PER_ROUND):
+            if now - begun > RECEIVE_S or idle >= self._share.left:
+                break
             try:
                 (address, *frames), user = self._next()
             except zmq.Again:
-                return
-            self._message(address, frames, user)
-            if time.monotonic() > end:
-                return
+                break
+            then, working, now = now, self._hear(address, frames, user), time.monotonic()
+            idle += 0.0 if working else now - then
+        self._share.spend(idle)
+
+    def _hear(self, address: bytes, frames: list[bytes], user: str) -> bool:
+        """Takes a message; True when it began a work that goes on, which queues bound, and no share of time."""
+        if address in self._deaf and not any(b"hello" in frame for frame in frames):
+            return False
+        peer = self.lobby.peers.get(address)
+        before = len(peer.open) if peer is not None else 0
+        self._message(address, frames, user)
+        return peer is not None and len(peer.open) > before
 
     def _next(self) -> tuple[list[bytes], str]:
         """The parts of the next message, and under CURVE who sent it. Raises zmq.Again when there is none."""
@@ -187,6 +204,7 @@ class Server:
         if now - self._chores_at < self._chores_every:
             return
         self._chores_at = now
+        self._deaf.clear()
         self.lobby.beat(now)
         self._look_at_journal()
         if idle and not self._rested and now - self._stirred_at > QUIET_S:
@@ -252,12 +270,12 @@ class Server:
         try:
             self._router.send_multipart([address, wire.encode(event)], zmq.NOBLOCK)
         except zmq.ZMQError:  # a stranger who does not read, or has gone: nothing is owed to it
-            return
+            self._deaf.add(address)
 
     def _body(self, address: bytes, body: dict[str, Any], user: str) -> None:
         peer = self.lobby.peers.get(address)
         if peer is not None:
-            peer.heard_at = time.monotonic()
+            peer.hear(time.monotonic())
             self._request(peer, wire.decode_request(body))
             return
         if body.get("op") != wire.Hello.op:

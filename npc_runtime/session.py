@@ -159,10 +159,14 @@ class Session:
 
     def submit(self, turn: Turn) -> None:
         """Queues a Turn within the Session's bound."""
-        if self.queued >= self.config.max_queued:
-            raise QueueFull(f"{self.queued} Turns wait already")
+        self._check_room()
         self.queued += 1
         self.scheduler.submit(turn)
+
+    def _check_room(self) -> None:
+        """Refuses what finds the queue full; asked before a line is read, for a flood would have each one read."""
+        if self.queued >= self.config.max_queued:
+            raise QueueFull(f"{self.queued} Turns wait already")
 
     def _settle(self, npc: Npc) -> None:
         """A Turn has ended."""
@@ -217,6 +221,7 @@ class Session:
         npc = self.npc(request.npc)
         if request.kind not in ("player", "event"):
             raise BadInput(f"`kind` must be `player` or `event`, got `{request.kind:.40}`")
+        self._check_room()
         text = self.line(request.text, "text")
         layout = self.cast.layout
         tokens = self.bounded(layout.player(text) if request.kind == "player" else layout.event(text), "text")
@@ -257,6 +262,7 @@ class Session:
         npc = self.npc(request.npc)
         if not 1 <= len(request.lines) <= self.config.max_lines:
             raise BadInput(f"`lines` must hold 1 to {self.config.max_lines} lines, got {len(request.lines)}")
+        self._check_room()
         lines = [self.line(line, "lines") for line in request.lines]
         heard = [("player", self.line(request.text, "text"))] if request.text.strip() else []
         layout = self.cast.layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,7 @@ class Stage:
         """Hands back memory that nobody needs now; for a moment in which nothing happens."""
         if spares(self.backend):
             self.backend.release(self.scheduler.pool.unused)
+        gc.collect()  # a Session that ended is a circle: without this it stays, and the pages around it
         trim_heap()
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ LEVELS: list[set[str]] = [
         "container",
         "state",
         "screen",
+        "share",
         "model.config",
         "backends.huge_pages",
         "backends.onnx_proto",

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import pytest
 import zmq
-from fakes import FakeBackend
+from fakes import FakeBackend, fake_stage
 from served import MARTA, Daemon, Raw, served
 
 from npc_runtime import wire
+from npc_runtime.auth import PlainAuth
 from npc_runtime.config import Config
 from npc_runtime.errors import ConfigError
 from npc_runtime.server import Server, ready_line, serve
+from npc_runtime.share import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -262,13 +264,11 @@ def test_a_flood_of_turns_is_bounded_and_others_are_served() -> None:
         other.spawn()
         ids = [flood.send("say", npc="marta", text=f"line {i}", stream=False) for i in range(400)]
         assert other.ask("say", npc="marta", text="and me?", stream=False)["finish"] == "length"
-        ends = [flood.until(id) for id in ids[-1:]]
-        while ends[-1]["ev"] != "done":
-            ends.append(flood.event())
-        codes = {end.get("code") for end in ends if end["ev"] == "error"}
-    assert codes <= {"queue_full"}
-    assert ends[0]["ev"] == "error", "the last of 400 lines finds the queue full"
-    assert ends[0]["retry"]
+        ends = [flood.event() for _ in ids]  # whole replies: one event each
+    refused = [end for end in ends if end["ev"] == "error"]
+    assert {end["id"] for end in ends} == set(ids)
+    assert {end["code"] for end in refused} == {"queue_full"}
+    assert all(end["retry"] for end in refused)
 
 
 def test_a_flood_of_nonsense_is_answered_and_others_are_served(daemon: Daemon) -> None:
@@ -545,3 +545,42 @@ def test_a_round_of_messages_ends_with_its_time(monkeypatch: pytest.MonkeyPatch)
         for id in ids:
             raw.until(id)
         assert max(rounds) <= 1
+
+
+def test_strangers_who_took_no_answer_are_passed_over_until_they_say_hello(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vanished clients left thousands of messages each, and each was parsed and refused at length."""
+    stage = fake_stage()
+    server, heard = Server(stage, PlainAuth()), []
+    message = server._message
+    monkeypatch.setattr(server, "_message", lambda *parts: (heard.append(parts[1]), message(*parts)))
+    ask, hello = msgpack.packb({"id": 5, "op": "list"}), msgpack.packb({"id": 6, "op": "hello", "protocol": [7]})
+    for frame in (ask, ask, ask, hello, ask):
+        server._hear(b"gone", [frame], "")
+    assert heard == [[ask], [hello]]
+    server._chores(idle=False)
+    server._hear(b"gone", [ask], "")
+    assert heard == [[ask], [hello], [ask]]
+    server.close()
+    stage.close()
+
+
+def test_while_turns_are_computed_messages_that_begin_no_work_wait_for_their_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, share = fake_stage(), Share(0.004)
+    server, left = Server(stage, PlainAuth()), [([b"a", b""], "")] * 9
+    monkeypatch.setattr(server, "_share", share)
+    monkeypatch.setattr("npc_runtime.server.RECEIVE_S", 3600.0)
+    monkeypatch.setattr(server, "_next", left.pop)
+    monkeypatch.setattr(server, "_hear", lambda *parts: share.spend(3600.0) is not None)  # False: it began no work
+    server._receive()
+    assert len(left) == 8
+    server._receive()
+    assert len(left) == 8, "the share is spent"
+    monkeypatch.setattr(server, "_hear", lambda *parts: len(left) != 2)
+    share.earn(0.0, hurry=False)
+    share.left = 1e-9
+    server._receive()
+    assert len(left) == 2, "work that begins is not counted"
+    server.close()
+    stage.close()

@@ -376,6 +376,16 @@ def test_ten_thousand_spawns_beyond_the_budget_are_refused_and_harm_nothing():
     assert game.say("hello", npc="npc 0")["text"]
 
 
+def test_a_full_queue_refuses_a_line_unread(monkeypatch):
+    """A flood of long lines had each one cleaned and tokenised before it was refused."""
+    game = Game(make_stage(max_queued=1))
+    game.spawn()
+    game.send(wire.Say, npc="marta", text="hello")
+    monkeypatch.setattr("npc_runtime.session.clean", lambda text: pytest.fail("the line was read"))
+    assert game.send(wire.Say, npc="marta", text="hello")[-1].fields["code"] == "queue_full"
+    assert game.send(wire.Choose, npc="marta", lines=["yes"])[-1].fields["code"] == "queue_full"
+
+
 def test_a_full_queue_refuses_and_recovers():
     game = Game(make_stage(max_queued=3))
     game.spawn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -45,4 +46,14 @@ def test_a_stage_at_rest_releases_the_slots_nobody_holds() -> None:
     assert held not in released
     assert len(released) == 95
     stage.scheduler.pool.drop(held)
+    stage.close()
+
+
+def test_a_daemon_at_rest_lets_ended_sessions_go() -> None:
+    """A Session and its verbs are a circle, which only the collector finds: after an attack hundreds stayed."""
+    stage = fake_stage()
+    gone = weakref.ref(stage.session("guest"))
+    stage.forget("guest")
+    stage.rest()
+    assert gone() is None
     stage.close()
