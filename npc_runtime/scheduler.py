@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _SLOTS_PER_TURN = 4
 """A speaking Turn's own Slot, the point before its cue, and the two latest burst checkpoints."""
 _SCORES_PER_TICK = 4
+_BACKGROUND_PART = 4
+"""The background reads such a part of a chunk beside a player: a whole one takes twice as long as a burst of speech."""
 _READ_PER_TICK = 131_072
 """Tokens read in one Tick on a device that reads many rows together: a tenth of a second of an H200's time."""
 
@@ -223,13 +225,19 @@ class Scheduler:
             self._read_rows(self.backend, turns)
             return
         group = [t for t in turns if t.position == first.position and t.tokens == first.tokens][: self.max_batch]
-        chunk = first.tokens[first.position : first.position + self.config.prefill_chunk]
+        chunk = first.tokens[first.position : first.position + self._chunk(first)]
         with _Guard(self, group):
             self.backend.prefill([t.slot for t in group], chunk)
             for turn in group:
                 turn.position += len(chunk)
                 self.tokens_read += len(chunk)
         self._open_replies()
+
+    def _chunk(self, turn: Turn) -> int:
+        """Tokens to read now: few for the background while a player waits for words."""
+        kept = any(t.lane == PLAYER and (t.reading or self._wants_tokens(t)) for t in self.active)
+        size = self.config.prefill_chunk
+        return size if turn.lane == PLAYER or not kept else -(-size // _BACKGROUND_PART)
 
     def _read_rows(self, backend: RowsBackend, turns: list[Turn]) -> None:
         """A chunk for each of as many as a Tick's tokens allow, and at least for the first."""

@@ -149,6 +149,24 @@ def test_a_long_reading_does_not_stall_others():
     assert theatre.state(reading.timeline).equals(perceived(whole(reading)))
 
 
+def test_the_background_reads_little_at_a_time_while_a_player_waits():
+    """A client with a queue of long lines slowed everybody by what it reads between two bursts of speech."""
+    theatre = Theatre(prefill_chunk=64)
+    player = theatre.turn(theatre.line(), "y")
+    theatre.scheduler.tick()
+    reading = theatre.turn(theatre.line(), "x" * 2000, lane=BACKGROUND)
+    while player.listener.outcome is None:
+        before = reading.position
+        theatre.scheduler.tick()
+        assert reading.position - before <= 16
+    before = reading.position
+    assert before > 0, "the background is not shut out"
+    theatre.scheduler.tick()
+    assert reading.position - before == 64
+    theatre.run()
+    assert theatre.state(reading.timeline).equals(perceived(whole(reading)))
+
+
 def test_an_event_for_many_is_read_in_one_batch():
     theatre = Theatre(prefill_chunk=64)
     turns = [theatre.turn(theatre.line(), "the roof falls in", speak=False) for _ in range(8)]
