@@ -110,7 +110,7 @@ class NothingToRewind(BadInput):
     """Fewer rewind points are kept than were asked for."""
 
     code = "nothing_to_rewind"
-    hint = "Ask for fewer turns; `stats` shows how many each Npc can go back"
+    hint = "Ask for fewer turns; `list` shows how many each Npc can go back"
 
 
 class ConfigError(BadInput):
