@@ -23,7 +23,7 @@ import numpy as np
 from npc_runtime.bench_journal import report
 from npc_runtime.bench_onnx import CHECKED
 from npc_runtime.bundle import Bundle, find_bundle, write_bundle
-from npc_runtime.errors import BackendError, BackendUnavailable
+from npc_runtime.errors import BackendError, BackendUnavailable, ConfigError
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.weights import dense_shapes
 
@@ -116,7 +116,11 @@ def machine(llama_python: str | None) -> dict[str, Any]:
     versions = f"Python {platform.python_version()}, numpy {np.__version__}, onnxruntime {onnxruntime.__version__}"
     if llama_python:
         code = "import llama_cpp; print(llama_cpp.__version__)"
-        done = subprocess.run([llama_python, "-c", code], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run([llama_python, "-c", code], capture_output=True, text=True, check=False)
+        except OSError as error:
+            text = f"`{llama_python}` cannot be run: {error.strerror or error}"
+            raise ConfigError(text, f"`--llama-python` or {LLAMA_PYTHON} names a Python with llama_cpp") from error
         if done.returncode:
             raise BackendUnavailable(f"`{llama_python}` has no llama_cpp", f"Name another Python in {LLAMA_PYTHON}")
         versions += f", llama-cpp-python {done.stdout.strip()}"

@@ -12,7 +12,7 @@ from bundles import tiny_bundle
 from npc_runtime import backends
 from npc_runtime.backends import choose, gpu_missing
 from npc_runtime.config import Config
-from npc_runtime.errors import BackendUnavailable
+from npc_runtime.errors import BackendUnavailable, BudgetExceeded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,3 +74,10 @@ def test_budget_and_batch_of_a_cpu_when_nobody_set_them(tmp_path: Path) -> None:
     assert (backend.slots, backend.max_batch) == (512 * 2**20 // bundle.spec.nbytes, 8)
     backend, _ = choose("reference", bundle, Config(state_budget_mb=1, max_batch=3))
     assert (backend.slots, backend.max_batch) == (2**20 // bundle.spec.nbytes, 3)
+
+
+@pytest.mark.parametrize("budget", [10**9, 10**15])
+@pytest.mark.parametrize("name", ["onnx", "reference"])
+def test_a_budget_beyond_this_machine_is_told_of(tmp_path: Path, name: str, budget: int) -> None:
+    with pytest.raises(BudgetExceeded, match="this machine has no memory for 1,000"):
+        choose(name, tiny_bundle(tmp_path), Config(state_budget_mb=budget))

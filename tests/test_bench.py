@@ -12,7 +12,7 @@ import pytest
 from bundles import CONFIG, ODD, tiny_bundle
 
 from npc_runtime import bench
-from npc_runtime.errors import BackendError, BackendUnavailable, BundleError
+from npc_runtime.errors import BackendError, BackendUnavailable, BundleError, ConfigError
 from npc_runtime.weights import dense_shapes
 
 if TYPE_CHECKING:
@@ -71,6 +71,11 @@ def test_a_python_without_llama_cpp_is_told_of(bundle: Bundle) -> None:
         pytest.skip("this Python has llama_cpp")
     with pytest.raises(BackendUnavailable, match="has no llama_cpp"):
         bench.bench(bundle.path, llama_python=sys.executable, say=lambda _: None)
+
+
+def test_a_python_that_is_not_there_is_told_of() -> None:
+    with pytest.raises(ConfigError, match="`/nonexistent` cannot be run"):
+        bench.machine("/nonexistent")
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

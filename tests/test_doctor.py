@@ -260,6 +260,14 @@ def test_too_little_memory_is_found(bundle, monkeypatch):
     assert not result.finding.passed
 
 
+def test_memory_that_cannot_be_had_is_found(bundle):
+    greedy = open_patient(bundle, Config(state_budget_mb=10**9), "onnx")
+    [result] = doctor.examine(greedy, ["memory"])
+    assert not result.finding.passed
+    assert result.finding.figures["budget_mb"] == 10**9
+    assert greedy.reason.startswith("onnx: this machine has no memory")
+
+
 def test_a_lossy_precision_that_drifts_too_far_is_found(bundle, monkeypatch):
     def coarse(state: State, precision: str) -> State:
         return State(state.spec, np.round(state.vector * 0.9, 1)) if precision == "int8" else state

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npc_runtime.errors import BackendUnavailable, ConfigError
+from npc_runtime.errors import BackendUnavailable, BudgetExceeded, ConfigError
 
 if TYPE_CHECKING:
     from npc_runtime.backends.base import Backend
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 NAMES = ("auto", "onnx", "reference", "cuda")
 CPU_BUDGET_MB, CPU_BATCH = 512, 8
 """What `state_budget_mb` and `max_batch` mean on a CPU when nobody set them."""
+MOST_MB = 2**40
+"""No machine has so much: NumPy could not even count its bytes."""
 GPU_SHARE, GPU_BATCH = 0.75, 8192
 """The same on a GPU: the share of its free memory that States may fill, and rows of a batch while Slots suffice."""
 _SLOTS_PER_ROW = 12
@@ -29,7 +32,8 @@ def choose(name: str, bundle: Bundle, config: Config) -> tuple[Backend, str]:
     """The Backend of that name (one of `NAMES`) for a Bundle, and the reason, ready to print.
 
     Its Slots fill `config.state_budget_mb`. A Backend that cannot run here is an error, never
-    silently another one: BackendUnavailable, or ConfigError for a name or budget that cannot be.
+    silently another one: BackendUnavailable, or ConfigError for a name or budget that cannot be;
+    BudgetExceeded where this machine has no such memory.
     `auto` is cuda where it can run, else onnx, and the reason says why.
     """
     if name not in NAMES:
@@ -40,9 +44,32 @@ def choose(name: str, bundle: Bundle, config: Config) -> tuple[Backend, str]:
     if name == "cuda" or (name == "auto" and not missing):
         return _cuda(bundle, config, "asked for" if name == "cuda" else "an NVIDIA GPU")
     slots = _slots(bundle, config.state_budget_mb or CPU_BUDGET_MB)
-    if name == "reference":
-        return _reference(bundle, slots, config), "asked for; plain NumPy in fp32, slow"
-    return _onnx(bundle, slots, config, "asked for" if name == "onnx" else f"the CPU ({missing})")
+    try:
+        if name == "reference":
+            return _reference(bundle, slots, config), "asked for; plain NumPy in fp32, slow"
+        return _onnx(bundle, slots, config, "asked for" if name == "onnx" else f"the CPU ({missing})")
+    except MemoryError as error:
+        raise _no_memory(config.state_budget_mb or CPU_BUDGET_MB) from error
+
+
+def _no_memory(budget_mb: int) -> BudgetExceeded:
+    free = free_memory_mb()
+    told = "" if free is None else f"; {free:,} MB are free"
+    return BudgetExceeded(f"this machine has no memory for {budget_mb:,} MB of States{told}", "Lower `state_budget_mb`")
+
+
+def free_memory_mb() -> int | None:
+    """Memory that programs may still take, or None where the system does not tell without further packages."""
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            found = re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)
+        return int(found[1]) // 1024 if found else None
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def gpu_missing() -> str:
@@ -82,6 +109,8 @@ def _cuda(bundle: Bundle, config: Config, why: str) -> tuple[Backend, str]:
 
 
 def _slots(bundle: Bundle, budget_mb: int) -> int:
+    if budget_mb >= MOST_MB:
+        raise _no_memory(budget_mb)
     slots = budget_mb * 1024 * 1024 // bundle.spec.nbytes
     if slots < 2:
         needed = -(-2 * bundle.spec.nbytes // (1024 * 1024))

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from npc_runtime.backends import free_memory_mb
 from npc_runtime.doctor.check import Finding, check
 from npc_runtime.doctor.patient import LINES, PERSONA
+from npc_runtime.errors import BudgetExceeded
 
 if TYPE_CHECKING:
     from npc_runtime.doctor.patient import Patient
@@ -65,7 +67,12 @@ def dependencies(patient: Patient) -> Finding:
 @check("memory", 2, "This machine has room for the state budget")
 def memory(patient: Patient) -> Finding:
     """Free memory against what the daemon may use for States, and what one Npc costs."""
-    with patient.game() as game:
+    try:
+        opened = patient.game()
+    except BudgetExceeded as error:
+        figures: dict[str, Any] = {"free_mb": free_memory_mb(), "budget_mb": patient.config.state_budget_mb}
+        return Finding(False, str(error), "more than the budget", figures)
+    with opened as game:
         state, budget = patient.bundle.spec.nbytes, game.stage.scheduler.budget_mb
         ask = getattr(game.backend, "free_memory_mb", free_memory_mb)  # a GPU has memory of its own
         free = ask()
@@ -99,20 +106,6 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def free_memory_mb() -> int | None:
-    """Memory that programs may still take, or None where the system does not tell without further packages."""
-    try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            found = re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)
-        return int(found[1]) // 1024 if found else None
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _required(package: str) -> set[str]:

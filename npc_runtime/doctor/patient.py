@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import wire
-from npc_runtime.errors import NpcError, from_wire
+from npc_runtime.errors import BudgetExceeded, NpcError, from_wire
 from npc_runtime.stage import Stage
 
 if TYPE_CHECKING:
@@ -52,9 +52,12 @@ class Patient:
 
     @cached_property
     def reason(self) -> str:
-        """Which backend computes, and why."""
-        with self.game() as game:
-            return f"{game.backend.name}: {game.stage.reason}"
+        """Which backend computes, and why; or that this machine lacks the memory."""
+        try:
+            with self.game() as game:
+                return f"{game.backend.name}: {game.stage.reason}"
+        except BudgetExceeded as error:
+            return f"{self.backend}: {error}"
 
     def game(self, **changes: Any) -> Game:
         """A new Session on a newly loaded backend, unpaced unless `changes` to the Config say otherwise."""
