@@ -200,6 +200,17 @@ def test_a_corpus_is_packed_with_shares_left_out(tokenizer_path: Path, tmp_path:
     assert len(read_shard(out / "dialogues-light.shard")) == 1
 
 
+def test_a_corpus_without_scenes_or_cards_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(CorpusError, match="scenes` holds no scenes"):
+        list(prepare(tmp_path, out))
+    (tmp_path / "scenes").mkdir()
+    write(tmp_path / "scenes" / "a.talk", TALK)
+    with pytest.raises(CorpusError, match="cards` is not a folder of cards"):
+        list(prepare(tmp_path, out))
+    assert not out.exists()
+
+
 def test_names_change_everywhere_at_once(tmp_path: Path) -> None:
     [scene] = read_talk(write(tmp_path / "a.talk", TALK))
     renamer = Renamer([scene])

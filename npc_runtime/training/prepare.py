@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npc_runtime.tokenizer import SentencePieceTokenizer
-from npc_runtime.training.corpus import LEFT_OUT, read_dialogues, read_prose
+from npc_runtime.training.corpus import LEFT_OUT, CorpusError, read_dialogues, read_prose, read_scenes
 from npc_runtime.training.render import Renderer
 from npc_runtime.training.shards import make_shard, write_shard
 from npc_runtime.training.tokenizer import sample_lines, train_tokenizer
@@ -23,8 +23,11 @@ TOKENIZER = "tokenizer.model"
 def prepare(corpus: Path, out: Path, left_out: Sequence[str] = LEFT_OUT) -> Iterator[str]:
     """Packs a corpus folder into `out`; yields a line about each file as it is done.
 
-    A tokenizer already in `out` is used, else one is trained.
+    A tokenizer already in `out` is used, else one is trained. CorpusError where the corpus lacks scenes or cards.
     """
+    read_scenes(corpus / "scenes")
+    if not (corpus / "cards").is_dir():
+        raise CorpusError(f"`{corpus / 'cards'}` is not a folder of cards")
     out.mkdir(parents=True, exist_ok=True)
     if not (out / TOKENIZER).exists():
         train_tokenizer(sample_lines(corpus), out / TOKENIZER)
