@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ CPU_LENGTH, CPU_ROWS = 512, 2
 RATE = (4e-4, 1e-5)
 LEAST_STEPS = 24
 PROBES, GAP = 60, 5
+CPU_PROBES, CPU_UNSEEN = 20, 12
+"""Questions and held-out scenes to measure with on a CPU, where all of them would take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +79,28 @@ def finetune(
 ) -> Tuned | None:
     """Writes `out/NAME-tuned` from the `.talk` scenes of `folder`; None when `seconds` ran out (a later call goes on).
 
-    Raises CorpusError naming file and line where a scene is malformed, ConfigError where this Bundle cannot learn.
+    Measuring before the first step counts as well. Raises CorpusError naming file and line where a scene is malformed, ConfigError where this Bundle cannot learn.
     """
+    begun = time.monotonic()
     scenes, unseen = split_script(read_scenes(folder))
+    if on_cpu := at.device.type == "cpu":
+        unseen = unseen[:CPU_UNSEEN]
+    probes = min(PROBES, CPU_PROBES) if on_cpu else PROBES
     tokenizer = _tokenizer(bundle)
     recipe = make_recipe(bundle, scenes, tokenizer, at.device.type == "cuda")
     check_memory(recipe, at.world, at.device)
     material = _material(tokenizer, scenes, unseen, recipe)
     say(f"{len(scenes)} scenes to learn, {len(unseen)} to measure with, {recipe.phases[0].steps} steps")
     run = Run(recipe, material, out, at, say)
-    before = _measured(_model(bundle, at), material)
+    say("measuring the Bundle as it is ...")
+    before = _measured(_model(bundle, at), material, probes)
+    say(f"measured, after {time.monotonic() - begun:.0f} s")
     if not run.place.tokens:
         run.model.load_state_dict(_model(bundle, at).state_dict())
-    if not run.go(seconds):
+    if not run.go(seconds - (time.monotonic() - begun)):
         return None
-    after = _measured(run.model.eval(), material)
+    say("measuring what was learned ...")
+    after = _measured(run.model.eval(), material, probes)
     tuned = Tuned(bundle, *before, *after)
     card = f"# {bundle.name}, fine-tuned\n\n{len(scenes)} scenes of a studio's own. {tuned}\n"
     weights = run.model.state_dict()
@@ -145,8 +155,8 @@ def _model(bundle: Bundle, at: Workplace) -> Mamba:
     return model.eval()
 
 
-def _measured(model: Mamba, material: Material) -> tuple[Perplexity, Share]:
+def _measured(model: Mamba, material: Material, probes: int) -> tuple[Perplexity, Share]:
     rows = TorchRows(model)
     drills = Drills(material.cards, own_scenes(), unseen=True)
-    given, _ = recall(Talker(rows, material.tokenizer), drills, material.cards.player, GAP, PROBES)
+    given, _ = recall(Talker(rows, material.tokenizer), drills, material.cards.player, GAP, probes)
     return perplexity(rows, material.tokenizer, material.unseen_scenes), given

@@ -59,6 +59,7 @@ def test_a_script_is_learned_and_a_bundle_comes_out(bundle: Bundle, script: Path
     tuned = finetune.finetune(bundle, script, tmp_path / "run", CPU, said.append)
     assert tuned is not None
     assert any("resumed in phase" in line for line in said)
+    assert said[1] == "measuring the Bundle as it is ..."
     assert tuned.after.per_token < 0.8 * tuned.before.per_token
     assert (tuned.recall_before.of, tuned.recall_after.of) == (4, 4)
     again = Bundle.load(tuned.bundle.path)
