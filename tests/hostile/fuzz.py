@@ -108,7 +108,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="merge what was found into the kept corpus")
     told = parser.parse_args()
     if find_spec("atheris") is None:
-        print("nothing was fuzzed: atheris has no wheel for this Python or system; pytest runs the kept corpus")
+        print("nothing was fuzzed: atheris is not installed: pip install -e '.[dev]'; pytest runs the kept corpus")
         return 0
     names = NAMES if told.target == "all" else (told.target,)
     with tempfile.TemporaryDirectory() as place:
