@@ -60,11 +60,6 @@ class Worker(Verbs):
         self._thread.join()
 
     def _send(self, request: wire.Request, pending: Pending[Any]) -> None:
-        try:
-            request = wire.checked(request)
-        except errors.NpcError as error:
-            pending.fail(error)
-            return
         with self._changed:
             if not self._closing:
                 self._inbox.append((request, pending))

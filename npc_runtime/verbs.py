@@ -10,15 +10,16 @@ import functools
 import itertools
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from npc_runtime import wire
-from npc_runtime.errors import WireError
+from npc_runtime.errors import BadInput, WireError
 from npc_runtime.pending import Pending, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from os import PathLike
 
 P = ParamSpec("P")
@@ -110,14 +111,25 @@ class Verbs(ABC):
     def _send(self, request: wire.Request, pending: Pending[Any]) -> None:
         """Hands a request over; its events are fed to `pending`, which is failed when it cannot be sent."""
 
-    def _path(self, path: str | PathLike[str]) -> str:
+    def _path(self, path: str | PathLike[str]) -> Any:
         """The path as the Stage understands it: it may stand in another folder than we do."""
+        if not isinstance(path, (str, os.PathLike)):
+            return path  # for the check of the request to refuse
         return os.fspath(path) if self.relative_paths else os.path.abspath(path)
 
     def _ask(self, request: wire.Request, read: Callable[[Mapping[str, Any]], T]) -> Pending[T]:
         pending = Pending(request.op, read)
-        self._send(request, pending)
+        self._begin(request, pending)
         return pending
+
+    def _begin(self, request: wire.Request, pending: Pending[Any]) -> None:
+        """Sends a request whose fields have the right types; any other fails here, naming the field."""
+        try:
+            request = wire.checked(request)
+        except BadInput as error:
+            pending.fail(error)
+        else:
+            self._send(request, pending)
 
     def spawn(
         self, npc: str, persona: str | Mapping[str, Any], *, seed: int | None = None, replace: bool = False
@@ -126,7 +138,7 @@ class Verbs(ABC):
 
         seed: makes its replies repeatable; drawn at random when None. replace: an Npc of that id makes way.
         """
-        table = persona if isinstance(persona, str) else dict(persona)
+        table = dict(persona) if isinstance(persona, Mapping) else persona
         request = wire.Spawn(id=next(self._ids), npc=npc, persona=table, seed=seed, replace=replace)
         return self._ask(request, _spawned)
 
@@ -173,12 +185,12 @@ class Verbs(ABC):
             max_tokens=max_tokens,
         )
         pending = Stream(request.op, wire.decode_reply)
-        self._send(request, pending)
+        self._begin(request, pending)
         return pending
 
     def observe(self, npcs: str | Sequence[str], text: str, *, lane: str = "background") -> Pending[Observed]:
         """Lets one or many Npcs perceive an event; none of them answers."""
-        names = [npcs] if isinstance(npcs, str) else list(npcs)
+        names = [npcs] if isinstance(npcs, str) else _listed(npcs)
         return self._ask(wire.Observe(id=next(self._ids), npcs=names, text=text, lane=lane), _reader(Observed))
 
     def choose(
@@ -192,7 +204,7 @@ class Verbs(ABC):
     ) -> Pending[Chosen]:
         """Lets an Npc answer `text` with the likeliest of given lines, which it then remembers as said."""
         request = wire.Choose(
-            id=next(self._ids), npc=npc, lines=list(lines), text=text, moods=_listed(moods), lane=lane
+            id=next(self._ids), npc=npc, lines=_listed(lines), text=text, moods=_listed(moods), lane=lane
         )
         return self._ask(request, _reader(Chosen))
 
@@ -327,5 +339,6 @@ def _loaded(body: Mapping[str, Any]) -> Loaded:
     return Loaded(_infos(_field(body, "npcs")), tuple(_field(body, "rebuilt")))
 
 
-def _listed(words: Sequence[str] | None) -> list[str] | None:
-    return None if words is None else list(words)
+def _listed(words: object) -> Any:
+    """Any collection as a list; text, which would fall into letters, and all else as it is, to be refused."""
+    return list(words) if isinstance(words, Iterable) and not isinstance(words, (str, bytes, bytearray)) else words

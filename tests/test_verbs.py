@@ -169,6 +169,33 @@ def test_errors_are_the_typed_classes(marta: Blocking) -> None:
         list(marta.stream("nobody", "hello"))
 
 
+@pytest.mark.parametrize(
+    ("verb", "given", "options", "word"),
+    [
+        ("say", ("marta", "Hi"), {"moods": "angry"}, "`moods` must be a list of texts, got 'angry'"),
+        ("say", ("marta", "Hi"), {"actions": "give"}, "`actions` must be a list of texts"),
+        ("say", ("marta", None), {}, "`text` must be text"),
+        ("say", (b"marta", "Hi"), {}, "`npc` must be text"),
+        ("choose", ("marta", "Yes."), {}, "`lines` must be a list of texts"),
+        ("choose", ("marta", None), {}, "`lines` must be a list of texts"),
+        ("choose", ("marta", ["Yes."]), {"moods": "angry"}, "`moods` must be a list of texts"),
+        ("observe", (None, "Bells."), {}, "`npcs` must be a list of texts"),
+        ("observe", (5, "Bells."), {}, "`npcs` must be a list of texts"),
+        ("spawn", ("a", None), {}, "`persona` must be text or a map"),
+        ("spawn", ("a", 5), {}, "`persona` must be text or a map"),
+        ("save", (None,), {}, "`path` must be text"),
+        ("save", (b"a.npcsave",), {}, "`path` must be text"),
+        ("save", ("a.npcsave", "marta"), {}, "`npcs` must be a list of texts"),
+        ("load", (5,), {}, "`path` must be text"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_refused(
+    marta: Blocking, verb: str, given: tuple[Any, ...], options: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(errors.BadInput, match=word):
+        getattr(marta, verb)(*given, **options)
+
+
 def test_verbs_can_be_awaited(marta: Blocking) -> None:
     async def play() -> tuple[list[Piece], Reply, list[Any]]:
         stream = marta.aio.stream("marta", "Good evening!")
