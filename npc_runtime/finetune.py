@@ -79,7 +79,8 @@ def finetune(
 ) -> Tuned | None:
     """Writes `out/NAME-tuned` from the `.talk` scenes of `folder`; None when `seconds` ran out (a later call goes on).
 
-    Measuring before the first step counts as well. Raises CorpusError naming file and line where a scene is malformed, ConfigError where this Bundle cannot learn.
+    Measuring before the first step counts as well.
+    Raises CorpusError naming file and line where a scene is malformed, ConfigError where this Bundle cannot learn.
     """
     begun = time.monotonic()
     scenes, unseen = split_script(read_scenes(folder))
