@@ -35,6 +35,8 @@ KEY = "the key of a daemon to be soaked"
 NPCS = ("marta", "tom", "smith", "cook")
 LINES = ("Hello.", "My name is Corvin.", "What is the news?", "And the price?", "Who was here before me?")
 WINDOWS = 20
+LEAST = 500
+"""Turns that a run must have, so that each window has some."""
 WARM = 0.25
 """Share of the run after which nothing may grow any more: caches, rewind points and buffers are full by then."""
 GROWTH_KB = 2048
@@ -343,11 +345,13 @@ def _soaked(process: subprocess.Popen[bytes], folder: Path, turns: int, games: i
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=200_000)
+    parser.add_argument("--turns", type=int, default=200_000, help=f"at least {LEAST}")
     parser.add_argument("--bundle", default="")
     parser.add_argument("--journal", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
+    if asked.turns < LEAST:
+        parser.error(f"--turns must be at least {LEAST}, for figures of {WINDOWS} windows, got {asked.turns}")
     outcome = soak(asked.turns, asked.bundle, asked.journal, seed=asked.seed)
     print(json.dumps(outcome))
     sys.exit(1 if outcome["wrong"] else 0)
