@@ -19,6 +19,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from npc_runtime import errors, wire
+from npc_runtime.checks import shown
 from npc_runtime.sockets import close_all
 from npc_runtime.verbs import Blocking, Verbs
 
@@ -55,6 +56,9 @@ class Connection(Verbs):
         Raises ConnectionLost when nobody answers, WrongKey, VersionMismatch or Overloaded.
         """
         super().__init__()
+        for name, value in {"endpoint": endpoint, "key": key, "session": session}.items():
+            if not isinstance(value, str):
+                raise errors.ConfigError(f"`{name}` must be text, got {shown(value)}")
         self.hello: Mapping[str, Any] = {}
         self.lost: errors.NpcError | None = None
         self._max_frame = 2**20
@@ -89,10 +93,13 @@ class Connection(Verbs):
         elif not key:
             raise errors.WrongKey("a key is needed: the ready line of the daemon tells it")
         else:
-            dealer.plain_username, dealer.plain_password = USER.encode(), key.encode()
+            try:
+                dealer.plain_username, dealer.plain_password = USER.encode(), key.encode()
+            except (zmq.ZMQError, ValueError) as error:
+                raise errors.WrongKey(f"text of {len(key)} characters is no daemon's key: {error}") from error
         try:
             dealer.connect(endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, ValueError) as error:
             raise errors.ConfigError(f"`{endpoint:.120}` is no ZeroMQ endpoint: {error}") from error
 
     def _greet(self, session: str, timeout_s: float) -> None:

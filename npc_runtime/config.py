@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from npc_runtime.checks import shown
 from npc_runtime.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -67,6 +68,10 @@ class Config:
     """When set, a folder in which the Npcs of named Sessions are kept current; an answer waits until it is there."""
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value, kind = getattr(self, item.name), type(item.default)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise ConfigError(f"`{item.name}` must be of type {kind.__name__}, got {shown(value)}")
         for name in (
             "prefill_chunk",
             "burst",

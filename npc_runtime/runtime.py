@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import errors, wire
+from npc_runtime.checks import shown
 from npc_runtime.config import Config
 from npc_runtime.verbs import Blocking, Verbs
 
@@ -157,6 +158,8 @@ class Runtime(Blocking):
         personas: folders searched for persona files before the shipped ones. open_stage: makes the Stage
         instead, on the Runtime's thread. Raises BundleError, ConfigError or BackendUnavailable.
         """
+        if config is not None and not isinstance(config, Config):
+            raise errors.ConfigError(f"`config` must be a Config, got {shown(config)}")
         self.aio: Worker = Worker(open_stage or partial(_open, bundle, config or Config(), backend, personas), "")
         atexit.register(self.close)
 

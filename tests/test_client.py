@@ -136,6 +136,16 @@ def test_where_nobody_listens_that_is_told() -> None:
         Client.connect("not an endpoint", "x" * 32)
 
 
+def test_what_is_no_endpoint_key_or_session_is_told_as_such() -> None:
+    wrong: list[tuple[Any, ...]] = [(None, "k"), (5, "k"), ("tcp://127.0.0.1:1", b"x"), ("tcp://127.0.0.1:1", "k", 5)]
+    for given in wrong:
+        with pytest.raises(errors.ConfigError, match="must be text"):
+            Client.connect(*given)
+    for key in ("A" * 1000, "\ud800"):
+        with pytest.raises(errors.WrongKey, match="no daemon's key"):
+            Client.connect("tcp://127.0.0.1:1", key)
+
+
 def test_another_kind_of_server_is_told_as_such() -> None:
     with socket.create_server(("127.0.0.1", 0)) as web:
 

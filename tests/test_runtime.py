@@ -31,6 +31,15 @@ def test_a_missing_bundle_is_told_of() -> None:
         Runtime("no-such-bundle")
 
 
+def test_a_config_of_the_wrong_type_is_told_of() -> None:
+    with pytest.raises(errors.ConfigError, match="`config` must be a Config, got 3"):
+        Runtime(config=3)  # type: ignore[arg-type]
+    for wrong in ({"threads": "x"}, {"journal": 5}, {"max_batch": True}, {"keep_npcs": 1}, {"bits": None}):
+        with pytest.raises(errors.ConfigError, match="must be of type"):
+            Config(**wrong)  # type: ignore[arg-type]
+    assert Config(pace_tokens_per_s=4).pace_tokens_per_s == 4
+
+
 def test_closing_ends_what_is_under_way_and_every_later_verb() -> None:
     backend = FakeBackend(slots=256, end_bias=-60)
     runtime = Runtime(open_stage=lambda: fake_stage(Config(pace_tokens_per_s=1), backend))
