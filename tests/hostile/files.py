@@ -226,7 +226,11 @@ class Crew:
         self.child = forms.Process(target=_work, args=(theirs, self.seed, self.place), daemon=True)
         self.child.start()
         theirs.close()
-        assert self.pipe.recv() == "ready"
+        try:
+            assert self.pipe.recv() == "ready"
+        except EOFError:
+            text = "nothing was tried: the child did not start (`--only 0` shows why)"
+            raise SystemExit(f"{text}; what it needs, a plain install lacks: pip install -e '.[dev]'") from None
 
     def try_case(self, number: int) -> Result:
         self.pipe.send(number)

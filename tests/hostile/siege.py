@@ -217,7 +217,8 @@ def siege(attacks: list[str], seconds: float, fake: bool, bundle: str | None = N
         player = Player(client, ready["pid"])
         with Client.connect(ready["endpoint"], ready["key"]) as other:  # an ordinary one, that comes and goes
             other.spawn("ann", {"name": "Ann", "role": "guard"}, seed=1)
-            long = other.aio.say("ann", "hello " * 300, pace=0)  # two at a time, one long: what has room for it stays
+            text = "hello " * (150 if fake else 300)  # a letter is a token of the fake, and 1024 are taken
+            long = other.aio.say("ann", text, pace=0)  # two at a time, one long: what has room for it stays
             player.talk(0.0)
             long.result(60)
         for _ in range(WARM_TURNS):  # until the player's own points to go back to are all there
