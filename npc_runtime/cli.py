@@ -133,6 +133,7 @@ def talk(
         typer.Option(help="Endpoint of a running daemon to talk through.", show_default="none"),
     ] = None,
     key: Annotated[str, typer.Option(help="That daemon's key.", envvar="NPC_RUNTIME_KEY", show_default="none")] = "",
+    session: Annotated[str, typer.Option(help="Name of the Session on that daemon; one talk at a time.")] = "talk",
 ) -> None:
     """Talks to a character; reads lines from a pipe too.
 
@@ -141,11 +142,11 @@ def talk(
     from npc_runtime.screen import Screen
     from npc_runtime.talk import Talk
 
-    with _verbs(bundle, backend, personas or [], connect, key) as verbs:
+    with _verbs(bundle, backend, personas or [], connect, key, session) as verbs:
         raise typer.Exit(Talk(verbs, Screen(), personas or (), seed).run(persona))
 
 
-def _verbs(bundle: str | None, backend: str, personas: list[Path], connect: str | None, key: str) -> Any:
+def _verbs(bundle: str | None, backend: str, personas: list[Path], connect: str | None, key: str, session: str) -> Any:
     """A Client of the daemon at `connect`, else a Runtime in this process; both are context managers."""
     if connect is None:
         from npc_runtime.runtime import Runtime
@@ -153,7 +154,7 @@ def _verbs(bundle: str | None, backend: str, personas: list[Path], connect: str 
         return Runtime(bundle, backend, personas=personas)
     from npc_runtime.client import Client
 
-    return Client.connect(connect, key)
+    return Client.connect(connect, key, session)
 
 
 @app.command()

@@ -288,7 +288,8 @@ class Client(Blocking):
     ) -> Client:
         """Connects to a running daemon by the endpoint and key of its ready line.
 
-        session: a name under which the Npcs can be returned to; without one they end with the connection.
+        session: a name under which the Npcs can be returned to; without one they end with the connection, and
+        a daemon's journal, which keeps only named Sessions, has nothing of them.
         curve: the daemon's public key, our public and our secret key (z85), for a daemon on another machine.
         """
         options = {"endpoint": endpoint, "key": key, "curve": curve, "timeout_s": timeout_s}

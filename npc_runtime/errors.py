@@ -267,7 +267,7 @@ class ConnectionLost(WireError):
 
     code = "connection_lost"
     retry = True
-    hint = "Check that the daemon runs, then connect again; saved characters are safe"
+    hint = "Check that the daemon runs, then connect again; a journal keeps only named Sessions"
 
 
 class ShuttingDown(WireError):

@@ -134,6 +134,7 @@ def test_where_nobody_listens_that_is_told() -> None:
         Client.connect(f"tcp://127.0.0.1:{port}", "x" * 32)
     with pytest.raises(errors.ConfigError, match="no ZeroMQ endpoint"):
         Client.connect("not an endpoint", "x" * 32)
+    assert "only named Sessions" in errors.ConnectionLost.hint
 
 
 def test_what_is_no_endpoint_key_or_session_is_told_as_such() -> None:

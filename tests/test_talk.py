@@ -15,8 +15,10 @@ import pytest
 from bundles import tiny_bundle
 from fakes import SPEC, FakeBackend, fake_stage
 from served import served
+from typer.testing import CliRunner
 
 from npc_runtime import save
+from npc_runtime.cli import app
 from npc_runtime.client import Client
 from npc_runtime.config import Config
 from npc_runtime.errors import ConnectionLost, TooLarge, UnknownPersona
@@ -242,6 +244,16 @@ def test_a_talk_through_a_daemon_ends_with_it():
         daemon.server.close()
         with pytest.raises(ConnectionLost):
             talk._take("Anybody?")
+
+
+def test_the_command_talks_in_a_named_session(monkeypatch):
+    sessions = []
+    monkeypatch.setattr(Talk, "run", lambda talk, persona: sessions.append(talk.verbs.aio.session) or 0)
+    with served() as daemon:
+        call = ["talk", "--connect", daemon.endpoint, "--key", daemon.key]
+        for more in ([], ["--session", "mine"]):
+            assert CliRunner().invoke(app, call + more).exit_code == 0
+    assert sessions == ["talk", "mine"]
 
 
 # ---- the command itself

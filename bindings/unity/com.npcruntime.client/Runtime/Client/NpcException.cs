@@ -51,7 +51,7 @@ namespace NpcRuntime
             new NpcException(NpcErrorCode.BadFrame, message, "Is this address an npc-runtime daemon's, of the same version?");
 
         internal static NpcException Lost(string message, Exception? inner = null) => new NpcException(
-            NpcErrorCode.ConnectionLost, message, "Check that the daemon runs, then connect again; saved characters are safe", true, inner);
+            NpcErrorCode.ConnectionLost, message, "Check that the daemon runs, then connect again; a journal keeps only named Sessions", true, inner);
 
         /// <summary><c>QueueFull</c> to <c>queue_full</c>.</summary>
         internal static string Spelled(NpcErrorCode kind)
