@@ -134,7 +134,7 @@ def _entry(name: str, value: object) -> tuple[str, Entry]:
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ContainerFault(f"tensor `{name:.80}` has the unknown dtype {dtype!r:.40}")
     if not _whole(shape) or len(shape) > MAX_DIMS or not _whole(span) or len(span) != 2:
-        raise ContainerFault(f"tensor `{name:.80}` needs whole numbers as shape and data_offsets")
+        raise ContainerFault(f"tensor `{name:.80}` needs whole numbers, none enormous, as shape and data_offsets")
     nbytes = math.prod(shape) * DTYPES[dtype].itemsize
     if span[1] - span[0] != nbytes:
         raise ContainerFault(f"tensor `{name:.80}` of shape {shape} needs {nbytes} bytes, got {span[1] - span[0]}")
