@@ -34,9 +34,10 @@ class Trie(Generic[Value]):
         node._value = value
 
     def _freeze(self) -> None:
-        self.allowed = tuple(sorted(self._children))
-        for child in self._children.values():
-            child._freeze()
+        nodes = [self]
+        for node in nodes:  # grows while it is walked: a sequence may be longer than Python's stack is deep
+            node.allowed = tuple(sorted(node._children))
+            nodes += node._children.values()
 
     def child(self, token: int) -> Trie[Value]:
         """The trie of what may follow `token`; KeyError when the token is not allowed."""

@@ -31,6 +31,15 @@ def test_a_value_stands_at_the_end_of_its_sequence_only() -> None:
     assert walk(trie, [3]).allowed == ()
 
 
+def test_a_sequence_may_be_longer_than_the_stack_is_deep() -> None:
+    """Found by fuzz.py: what may follow was gathered by a function that called itself once a token."""
+    tokens = list(range(5000))
+    trie = Trie([(tokens, "long"), ([7], "short")])
+    assert trie.allowed == (0, 7)
+    assert walk(trie, tokens[:-1]).allowed == (4999,)
+    assert walk(trie, tokens).value == "long"
+
+
 def test_an_empty_trie_allows_nothing() -> None:
     assert Trie[str]().allowed == ()
     assert Trie[str]().value is None
