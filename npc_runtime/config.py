@@ -122,7 +122,7 @@ def load_config(
 def _read(path: Path) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers too long, lists too deep
         raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from error
     return parsed
 
@@ -147,4 +147,4 @@ def _convert(key: str, value: object, kind: type[Any], where: str) -> object:
             return kind(value)
         except ValueError:
             pass
-    raise ConfigError(f"`{key}` in {where} must be of type {kind.__name__}, got {value!r}")
+    raise ConfigError(f"`{key}` in {where} must be of type {kind.__name__}, got {shown(value)}")

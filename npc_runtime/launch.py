@@ -71,7 +71,7 @@ class Daemon:
         try:
             ready = json.loads(line)
             return {"endpoint": ready["endpoint"], "key": ready["key"], **ready}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             status = None if line else self._status()
             how = "said something else than a ready line" if status is None else f"ended with status {status}"
             raise ConnectionLost(f"the daemon {how}{self.tail()}", _OWN_WORDS) from None

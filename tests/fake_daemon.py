@@ -1,7 +1,7 @@
 """A daemon on the FakeBackend, called as npc-runtime is: `fake_daemon.py serve [--parent PID] [--bundle NAME] ...`.
 
 Bundle names with a meaning: `chatter` speaks without end, `broken` dies with a word on stderr, `mute` says
-nothing, `garbage` prints something else than a ready line.
+nothing, `garbage` prints something else than a ready line, `deep` JSON deeper than Python's stack.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def main() -> None:
         time.sleep(60)
     if options.bundle == "garbage":
         print("hello there", flush=True)
+    if options.bundle == "deep":
+        print("[" * 20_000, flush=True)
     backend = FakeBackend(slots=256, end_bias=-60.0 if options.bundle == "chatter" else 0.0)
     backend.calls = deque(maxlen=64)  # type: ignore[assignment]  # nobody asks, and a daemon may live long
     stage = fake_stage(load_config(), backend, name=options.bundle)

@@ -56,7 +56,11 @@ def test_start_talk_and_close_end_to_end() -> None:
 
 @pytest.mark.parametrize(
     ("bundle", "word"),
-    [("broken", "status 1:\nthe bundle is broken, says the daemon"), ("garbage", "something else than a ready line")],
+    [
+        ("broken", "status 1:\nthe bundle is broken, says the daemon"),
+        ("garbage", "something else than a ready line"),
+        ("deep", "something else than a ready line"),
+    ],
 )
 def test_a_daemon_that_does_not_get_ready_explains_itself(bundle: str, word: str) -> None:
     with pytest.raises(errors.ConnectionLost, match=word):

@@ -117,9 +117,18 @@ def test_dialogues_and_prose_are_read_packed_or_plain(tmp_path: Path) -> None:
 
 
 def test_bad_dialogues_name_file_and_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.jsonl", '{"source": "s", "turns": []}\n{"source": "s", "turns": [{"who": "dog"}]}\n')
-    with pytest.raises(CorpusError, match=r"d.jsonl` line 2: expected a conversation"):
-        list(read_dialogues(path))
+    for bad in (
+        '{"source": "s", "turns": [{"who": "dog"}]}',
+        '{"source": "s", "turns": ["hello"]}',
+        '{"source": "s", "turns": [], "persona": "a guard"}',
+        "[]",
+        "[" * 20_000,  # deeper than Python's stack
+        '{"source": "s", "turns": [{"who": ' + "[" * 300 + "]" * 300 + "}]}",
+    ):
+        path = write(tmp_path / "d.jsonl", '{"source": "s", "turns": []}\n' + bad)
+        with pytest.raises(CorpusError, match=r"d.jsonl` line 2: expected a conversation") as caught:
+            list(read_dialogues(path))
+        assert len(caught.value.text) < 1000
     (tmp_path / "x.txt.zst").write_bytes(b"not packed")
     with pytest.raises(CorpusError, match="not zstd"):
         list(read_prose(tmp_path / "x.txt.zst"))

@@ -147,9 +147,10 @@ def test_cards_are_read_split_and_refused(tmp_path: Path) -> None:
     assert unseen.player
     assert {c.kind for c in seen.player}.isdisjoint({c.kind for c in unseen.player})
     assert {c.kind for c in cards.player} & CORE <= {c.kind for c in seen.player}
-    (tmp_path / "player-b.jsonl").write_text('{"kind": "y"}', "utf-8")
-    with pytest.raises(CorpusError, match=r"`player-b.jsonl` line 1: expected a card"):
-        read_cards(tmp_path)
+    for bad in ('{"kind": "y"}', "[" * 20_000):  # the latter deeper than Python's stack
+        (tmp_path / "player-b.jsonl").write_text(bad, "utf-8")
+        with pytest.raises(CorpusError, match=r"`player-b.jsonl` line 1: expected a card"):
+            read_cards(tmp_path)
 
 
 def test_rewording_keeps_slots_and_changes_words() -> None:

@@ -239,6 +239,9 @@ def test_shipped_recipes_read_and_bad_ones_name_the_key(tmp_path: Path) -> None:
         bad.write_text(text.replace(old, new, 1), "utf-8")
         with pytest.raises(ConfigError, match=expected):
             read_recipe(bad)
+    bad.write_text("seed = " + "[" * 20_000, "utf-8")  # deeper than Python's stack
+    with pytest.raises(ConfigError, match="cannot be read as TOML"):
+        read_recipe(bad)
 
 
 def test_a_recipe_that_does_not_fit_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,8 +159,8 @@ def _deck(
             for number, line in enumerate(text.splitlines(), 1):
                 try:
                     cards.append(make(json.loads(line)))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise CorpusError(f"`{name}` line {number}: expected a card, got {error!r}") from error
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    raise CorpusError(f"`{name}` line {number}: expected a card, got {error!r:.200}") from error
     return tuple(cards)
 
 

@@ -171,9 +171,9 @@ def _conversation(raw: str, path: Path, number: int) -> Scene:
         lines = tuple(_spoken(turn) for turn in data["turns"])
         persona = _persona(data.get("persona", {}))
         source = str(data["source"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         expected = "a conversation with `source`, `persona` and `turns` of `who` and `text`"
-        raise CorpusError(f"`{path}` line {number}: expected {expected}, got {error!r}") from error
+        raise CorpusError(f"`{path}` line {number}: expected {expected}, got {error!r:.200}") from error
     return Scene(persona, lines, source)
 
 

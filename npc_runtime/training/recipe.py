@@ -71,7 +71,7 @@ def read_recipe(path: Path) -> Recipe:
     """A recipe file; ConfigError naming the key that is wrong."""
     try:
         data = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers too long, lists too deep
         raise ConfigError(f"recipe `{path}` cannot be read as TOML: {error}") from error
     if "model" not in data or "phase" not in data:
         raise ConfigError(f"recipe `{path}` needs a [model] table and at least one [[phase]]")

@@ -1,0 +1,42 @@
+"""Config: what its file, the environment and the command line may say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from npc_runtime.config import load_config
+from npc_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "npc.toml"
+    path.write_text("burst = 4\nthreads = 2\nmax_npcs = 9\n", "utf-8")
+    config = load_config(path, {"NPC_RUNTIME_THREADS": "3", "NPC_RUNTIME_MAX_NPCS": "10"}, max_npcs=11, bits=None)
+    assert (config.burst, config.threads, config.max_npcs, config.bits) == (4, 3, 11, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"burst = ", "cannot be read as TOML"),
+        (b"burst = '\xff'", "cannot be read as TOML"),
+        (b"burst = " + b"9" * 5000, "cannot be read as TOML"),
+        (b"burst = " + b"[" * 20_000 + b"]" * 20_000, "cannot be read as TOML"),
+        (b"burst = " + b"[" * 200 + b"]" * 200, "must be of type int, got a list of 1$"),
+        (b"bursts = 8", "`bursts` in .* is not an option"),
+    ],
+    ids=["cut off", "not UTF-8", "endless number", "too deep", "a list", "unknown"],
+)
+def test_a_file_that_is_no_configuration_is_refused_by_its_path(tmp_path: Path, text: bytes, expected: str) -> None:
+    """Lists as deep as Python's stack came out as a RecursionError, and the fault's text was as long as they."""
+    path = tmp_path / "npc.toml"
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_config(path, {})
+    assert str(path) in caught.value.text
+    assert len(caught.value.text) < 1000
