@@ -25,7 +25,7 @@ from npc_runtime.training.corpus import (
 from npc_runtime.training.prepare import prepare
 from npc_runtime.training.render import ONE, Renderer
 from npc_runtime.training.shards import make_shard, read_shard, write_shard
-from npc_runtime.training.tokenizer import train_tokenizer
+from npc_runtime.training.tokenizer import sample_lines, train_tokenizer
 from npc_runtime.training.vary import Renamer, rename
 
 if TYPE_CHECKING:
@@ -218,6 +218,54 @@ def test_a_corpus_without_scenes_or_cards_is_refused_before_anything_is_written(
     with pytest.raises(CorpusError, match="cards` is not a folder of cards"):
         list(prepare(tmp_path, out))
     assert not out.exists()
+
+
+GOOD = '{"source": "s", "persona": {}, "turns": [{"who": "npc", "text": "hm hm"}]}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("dialogues-a.jsonl", (GOOD + "{").encode(), r"dialogues-a.jsonl` line 2: expected a conversation"),
+        (
+            "dialogues-a.jsonl",
+            GOOD.encode() * 2 + b"\xff\n",
+            "dialogues-a.jsonl` line 3: expected UTF-8 text, got byte 0xff",
+        ),
+        ("prose-a.txt", b"once\nupon\na t\xe9me", "prose-a.txt` line 3: expected UTF-8 text, got byte 0xe9"),
+        ("prose-a.txt.zst", b"not packed", "prose-a.txt.zst` cannot be read as text: not zstd"),
+        ("prose-a.txt", b"too little for so many pieces", "no tokenizer of 8192 pieces can be made of this text"),
+        ("cards/player-a.jsonl", b"{}\n\xff", "player-a.jsonl` line 2: expected UTF-8 text"),
+    ],
+    ids=["cut off", "dialogue not UTF-8", "prose not UTF-8", "not packed", "too little", "card not UTF-8"],
+)
+def test_a_malformed_file_is_named_and_nothing_is_written(
+    tmp_path: Path, name: str, data: bytes, expected: str
+) -> None:
+    """SentencePiece made a RuntimeError of it and left an empty tokenizer.model, which the next run took."""
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    for part in ("scenes", "cards"):
+        (corpus / part).mkdir(parents=True)
+    write(corpus / "scenes" / "a.talk", TALK)
+    (corpus / name).write_bytes(data)
+    with pytest.raises(CorpusError, match=expected):
+        list(prepare(corpus, out))
+    assert not out.exists()
+
+
+def test_the_tokenizer_learns_from_plain_and_packed_files(tmp_path: Path) -> None:
+    """It once learned from packed ones alone, though both are packed for training."""
+    import zstandard
+
+    for part in ("scenes", "cards"):
+        (tmp_path / part).mkdir()
+    write(tmp_path / "scenes" / "a.talk", TALK)
+    write(tmp_path / "dialogues-a.jsonl", GOOD)
+    write(tmp_path / "dialogues-crd3.jsonl", GOOD.replace("hm hm", "left out"))
+    (tmp_path / "prose-b.txt.zst").write_bytes(zstandard.ZstdCompressor().compress(b"once\nupon"))
+    lines = set(sample_lines(tmp_path, prose_share=1.0))
+    assert {"neutral", "trade", "hm hm", "once", "upon"} <= lines
+    assert "left out" not in lines
 
 
 def test_names_change_everywhere_at_once(tmp_path: Path) -> None:

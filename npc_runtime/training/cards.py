@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from npc_runtime.persona import MOODS
-from npc_runtime.training.corpus import CorpusError, held_out
+from npc_runtime.training.corpus import CorpusError, decoded, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,7 +134,7 @@ def phrasings() -> Cards:
 
 def cards_in(*folders: Path | Traversable) -> Cards:
     """Every card file of some folders."""
-    texts = [(path.name, path.read_text("utf-8")) for folder in folders for path in _files(folder)]
+    texts = [(path.name, decoded(path.read_bytes(), path.name)) for folder in folders for path in _files(folder)]
     return Cards(
         persona=_deck(texts, ("persona-facts", "persona-wants"), _persona_card),
         identity=_deck(texts, ("persona-identity",), _persona_card),

@@ -68,7 +68,7 @@ def read_talk(path: Path) -> list[Scene]:
     scenes: list[Scene] = []
     draft: _Draft | None = None
     number = 0
-    for number, raw in enumerate(_text(path).splitlines(), 1):
+    for number, raw in enumerate(read_text(path).splitlines(), 1):
         line = raw.strip()
         if line.startswith("## "):
             if draft is not None:
@@ -160,7 +160,7 @@ def own_scenes() -> list[Scene]:
 
 def read_dialogues(path: Path) -> Iterator[Scene]:
     """Conversations of a `.jsonl` or `.jsonl.zst` file, one a line."""
-    for number, raw in enumerate(_text(path).split("\n"), 1):
+    for number, raw in enumerate(read_text(path).split("\n"), 1):
         if raw.strip():
             yield _conversation(raw, path, number)
 
@@ -196,19 +196,27 @@ def _persona(data: dict[str, Any]) -> Persona:
 
 def read_prose(path: Path) -> Iterator[str]:
     """Documents of a `.txt` or `.txt.zst` file, parted by lines that hold only a form feed."""
-    for document in _text(path).split("\n\f\n"):
+    for document in read_text(path).split("\n\f\n"):
         if document.strip():
             yield document.strip("\f\n ")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file, packed as `.zst` or not. Raises CorpusError naming file and, where it is known, line."""
     try:
         raw = path.read_bytes()
-        if path.suffix == ".zst":
-            raw = _unpacked(raw)
+        return decoded(_unpacked(raw) if path.suffix == ".zst" else raw, path)
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"`{path}` cannot be read as text: {error}") from error
+
+
+def decoded(raw: bytes, path: object) -> str:
+    """UTF-8 bytes of `path` as text. Raises CorpusError naming file and line."""
+    try:
         return raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise CorpusError(f"`{path}` cannot be read as UTF-8 text: {error}") from error
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise CorpusError(f"`{path}` line {line}: expected UTF-8 text, got byte 0x{raw[error.start]:02x}") from None
 
 
 def _unpacked(raw: bytes) -> bytes:

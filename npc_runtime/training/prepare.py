@@ -23,17 +23,17 @@ TOKENIZER = "tokenizer.model"
 def prepare(corpus: Path, out: Path, left_out: Sequence[str] = LEFT_OUT) -> Iterator[str]:
     """Packs a corpus folder into `out`; yields a line about each file as it is done.
 
-    A tokenizer already in `out` is used, else one is trained. CorpusError where the corpus lacks scenes or cards.
+    A tokenizer already in `out` is used, else one is trained. CorpusError where the corpus lacks scenes or cards,
+    or a file is malformed, of which nothing is written.
     """
     read_scenes(corpus / "scenes")
     if not (corpus / "cards").is_dir():
         raise CorpusError(f"`{corpus / 'cards'}` is not a folder of cards")
-    out.mkdir(parents=True, exist_ok=True)
     if not (out / TOKENIZER).exists():
         train_tokenizer(sample_lines(corpus), out / TOKENIZER)
         yield f"{TOKENIZER} trained"
     for part in ("scenes", "cards"):
-        (out / part).mkdir(exist_ok=True)
+        (out / part).mkdir(parents=True, exist_ok=True)
         for path in sorted((corpus / part).iterdir()):
             shutil.copyfile(path, out / part / path.name)  # without its mode: a corpus may be read-only
     renderer = Renderer(SentencePieceTokenizer(out / TOKENIZER))

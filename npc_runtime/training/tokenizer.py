@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
 from typing import TYPE_CHECKING
 
 from npc_runtime.persona import ACTIONS, MOODS
 from npc_runtime.prompt import clean, persona_lines
 from npc_runtime.tokenizer import CONTROL, SentencePieceTokenizer
-from npc_runtime.training.corpus import LEFT_OUT, read_dialogues, read_prose, read_scenes
+from npc_runtime.training.corpus import LEFT_OUT, CorpusError, read_dialogues, read_prose, read_scenes, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,14 +27,16 @@ def train_tokenizer(
     """Trains on `lines`, writes `path` and returns the tokenizer of exactly `vocab_size` pieces.
 
     Ids: 0 unknown, then CONTROL in order, the newline, 256 bytes, and the learned pieces. No
-    normalisation, so that decoding gives back every text without control characters exactly.
+    normalisation, so that decoding gives back every text without control characters exactly. Nothing is
+    written where `lines` raises, whose own error comes out, nor where they do not suffice (CorpusError).
     """
     import sentencepiece
 
-    with path.open("wb") as out:
+    given, trained = _Given(lines), io.BytesIO()
+    try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=out,
+            sentence_iterator=iter(given),
+            model_writer=trained,
             model_type="unigram",
             vocab_size=vocab_size,
             byte_fallback=True,
@@ -51,7 +54,31 @@ def train_tokenizer(
             num_threads=threads,
             minloglevel=2,
         )
+    except RuntimeError as error:
+        if given.failure is not None:
+            raise given.failure from None
+        hint = "Give more text; a few hundred scenes and a few megabytes of dialogues or prose suffice"
+        raise CorpusError(
+            f"no tokenizer of {vocab_size} pieces can be made of this text: {error!s:.300}", hint
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(trained.getvalue())
     return SentencePieceTokenizer(path)
+
+
+class _Given:
+    """Lines on their way into SentencePiece, which reports whatever they raise as a RuntimeError of its own."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = lines
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            yield from self._lines
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 def scene_lines(scene: Scene) -> Iterator[str]:
@@ -69,12 +96,12 @@ def sample_lines(corpus: Path, prose_share: float = 0.15, seed: int = 1) -> Iter
     for scene in read_scenes(corpus / "scenes") * 3:
         yield from scene_lines(scene)
     for path in sorted((corpus / "cards").glob("*.jsonl")):
-        yield from (text for text in path.read_text("utf-8").split('"') if " " in text and "{" not in text)
-    for path in sorted(corpus.glob("dialogues-*.jsonl.zst")):
+        yield from (text for text in read_text(path).split('"') if " " in text and "{" not in text)
+    for path in sorted(corpus.glob("dialogues-*.jsonl*")):
         if not any(f"-{name}." in path.name for name in LEFT_OUT):
             for scene in read_dialogues(path):
                 yield from scene_lines(scene)
-    for path in sorted(corpus.glob("prose-*.txt.zst")):
+    for path in sorted(corpus.glob("prose-*.txt*")):
         if not any(f"-{name}." in path.name for name in LEFT_OUT):
             for document in read_prose(path):
                 yield from (text for text in document.split("\n") if text.strip() and rng.random() < prose_share)
