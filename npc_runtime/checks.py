@@ -1,7 +1,7 @@
 """Checks: what a field of a table that somebody wrote must be, in words and as a test.
 
 A Check called with a value gives it back clean (one line of text, tuples for lists) or raises
-Mismatch, whose text names the field, what was expected and what came.
+Mismatch, whose text names the field, what was expected and what came: the first fault's, and all are kept.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import difflib
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
@@ -20,10 +21,16 @@ _SPACE = re.compile(r"[ \t\r\n]+")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _LONGEST = 64 * 1024
 """Characters of a text that are looked at; what is longer is refused without reading on."""
+MOST_FAULTS = 32
+"""Faults after which nothing more is looked at: each costs a search for what was meant."""
 
 
 class Mismatch(Exception):
-    """A field is not what it must be."""
+    """A field is not what it must be; `faults` holds a text for each fault found in it, the first one's is ours."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__(faults[0])
+        self.faults = faults
 
 
 class Check(Protocol):
@@ -105,7 +112,14 @@ class Items:
         """The clean items."""
         if not isinstance(value, (list, tuple)) or not self.least <= len(value) <= self.most:
             _refuse(field, self.expected, value)
-        items = tuple(self.item(item, f"{field} item {number}") for number, item in enumerate(value, 1))
+        faults: list[str] = []
+        items = tuple(
+            _clean(self.item, item, f"{field} item {number}", faults)
+            for number, item in enumerate(value, 1)
+            if len(faults) < MOST_FAULTS
+        )
+        if faults:
+            raise Mismatch(*faults)
         again = next((item for item in items if items.count(item) > 1), None) if self.unique else None
         if again is not None:
             raise Mismatch(f"{field} must name each word once, got `{again}` more than once")
@@ -165,17 +179,37 @@ class Table:
 
     def __call__(self, value: object, field: str) -> Any:
         """What `build` makes of the clean fields."""
+        clean, faults = self.read(value, field)
+        if faults:
+            raise Mismatch(*faults)
+        return self.build(**clean)
+
+    def read(self, value: object, field: str) -> tuple[dict[str, Any], list[str]]:
+        """The fields as far as they are clean, and the faults of the table; raises Mismatch where it is none."""
         if not isinstance(value, dict):
             _refuse(field, self.expected, value)
         prefix = f"{field}, " if field else ""
-        for key in value:
-            if key not in self.fields:
-                others = near(key, self.fields) or f"; the fields are {', '.join(self.fields)}"
-                raise Mismatch(f"{prefix}{shown(key)} is not a field{others}")
-        for key in self.required:
-            if key not in value:
-                raise Mismatch(f"{prefix}`{key}` is missing; it must be {self.fields[key].expected}")
-        return self.build(**{key: self.fields[key](item, f"{prefix}`{key}`") for key, item in value.items()})
+        faults = []
+        for key in islice((key for key in value if key not in self.fields), MOST_FAULTS):
+            others = near(key, self.fields) or f"; the fields are {', '.join(self.fields)}"
+            faults.append(f"{prefix}{shown(key)} is not a field{others}")
+        lacking = [key for key in self.required if key not in value]
+        faults += [f"{prefix}`{key}` is missing; it must be {self.fields[key].expected}" for key in lacking]
+        clean = {
+            key: _clean(self.fields[key], item, f"{prefix}`{key}`", faults)
+            for key, item in value.items()
+            if key in self.fields and len(faults) < MOST_FAULTS
+        }
+        return {key: item for key, item in clean.items() if item is not None}, faults
+
+
+def _clean(check: Check, value: object, field: str, faults: list[str]) -> Any:
+    """The clean value; None, which no Check gives, where there are faults, and those on the list."""
+    try:
+        return check(value, field)
+    except Mismatch as error:
+        faults += error.faults
+        return None
 
 
 def near(word: object, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from npc_runtime.errors import ConfigError, NpcError
+from npc_runtime.errors import ConfigError, NpcError, PersonaError
 from npc_runtime.options import JsonOption, PersonasOption
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ def persona_check(
         try:
             print(f"ok {name}: {find_persona(name, personas or ()).name}")
         except NpcError as error:
-            faults += 1
-            print(f"error: {error.text}\nhint: {error.hint}", file=sys.stderr)
+            told = error.faults if isinstance(error, PersonaError) else (error.text,)
+            faults += len(told)
+            print(*(f"error: {text}" for text in told), f"hint: {error.hint}", sep="\n", file=sys.stderr)
     raise typer.Exit(1 if faults else 0)
 
 

@@ -133,6 +133,11 @@ class PersonaError(FileError):
     code = "bad_persona"
     hint = "personas/README.md shows every field by example"
 
+    def __init__(self, text: str, hint: str | None = None, faults: tuple[str, ...] = ()) -> None:
+        """faults: a text for each fault that was found, where `text` is the first of several."""
+        super().__init__(text, hint)
+        self.faults = faults or (text,)
+
 
 class BundleError(FileError):
     """A Bundle is missing, damaged, tampered with or of another version."""

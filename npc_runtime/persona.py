@@ -12,12 +12,14 @@ import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.checks import Check, Count, Items, Mismatch, Number, Table, Text, Word, near, shown
+from npc_runtime.checks import MOST_FAULTS, Check, Count, Items, Mismatch, Number, Table, Text, Word, near, shown
 from npc_runtime.errors import PersonaError, UnknownPersona
 from npc_runtime.sampling import Sampling
 
@@ -117,14 +119,15 @@ _PERSONA = Table(Persona, FIELDS, ("name", "role"))
 
 def persona_from(mapping: dict[str, Any], where: str) -> Persona:
     """The Persona of a table (a file's, a request's, a save's); `where` opens the text of every PersonaError."""
-    try:
-        _check_places(mapping)
-        persona: Persona = _PERSONA(mapping, "")
-        _check_words(persona)
-        _check_size(persona)
-    except Mismatch as error:
-        raise PersonaError(f"{where}: {error}") from None
-    return persona
+    if not isinstance(mapping, dict):
+        raise PersonaError(f"{where}: a persona must be a table of its fields, got {shown(mapping)}")
+    placed, faults = _in_place(mapping)
+    clean, wrong = _PERSONA.read(placed, "")
+    faults += [*wrong, *islice(_wrong_words(placed, clean), MOST_FAULTS), *_too_much(clean)]
+    if faults:
+        texts = tuple(f"{where}: {fault}" for fault in faults)
+        raise PersonaError(texts[0], faults=texts)
+    return Persona(**clean)
 
 
 def to_mapping(persona: Persona) -> dict[str, Any]:
@@ -222,42 +225,55 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _check_places(mapping: object) -> None:
-    """Refuses a field written below a [table], which TOML gives to that table."""
-    if not isinstance(mapping, dict):
-        raise Mismatch(f"a persona must be a table of its fields, got {shown(mapping)}")
+def _in_place(mapping: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The fields, those below a [table], to which TOML gives them, put where they were meant; and a fault for each."""
+    placed, faults = dict(mapping), list[str]()
+
+    def without(name: str, table: Any) -> Any:
+        lost = sorted(FIELDS.keys() & table.keys()) if isinstance(table, dict) and len(faults) < MOST_FAULTS else []
+        for key in lost:
+            faults.append(f"`{key}` stands below {name} and so belongs to it; write it above the first [table]")
+            placed.setdefault(key, table[key])
+        return {key: item for key, item in table.items() if key not in lost} if lost else table
+
     samples = mapping.get("samples")
-    tables = [("[[samples]]", table) for table in samples] if isinstance(samples, list) else []
-    for name, table in [*tables, ("[sampling]", mapping.get("sampling"))]:
-        lost = sorted(FIELDS.keys() & table.keys()) if isinstance(table, dict) else []
-        if lost:
-            raise Mismatch(f"`{lost[0]}` stands below {name} and so belongs to it; write it above the first [table]")
+    if isinstance(samples, list):
+        placed["samples"] = [without("[[samples]]", table) for table in samples]
+    if "sampling" in mapping:
+        placed["sampling"] = without("[sampling]", mapping["sampling"])
+    return placed, faults
 
 
-def _check_words(persona: Persona) -> None:
-    """The moods and actions that the persona itself uses are among those it allows."""
-    if persona.opening:
-        _check_word(persona.opening_mood, persona.moods, "`opening_mood`", "moods")
-    for number, sample in enumerate(persona.samples, 1):
-        _check_word(sample.mood, persona.moods, f"`samples` item {number}, `mood`", "moods")
-        if sample.action:
-            _check_word(sample.action, persona.actions, f"`samples` item {number}, `action`", "actions")
+def _wrong_words(mapping: dict[str, Any], clean: dict[str, Any]) -> Iterator[str]:
+    """A fault for each mood and action that the persona itself uses and does not allow."""
+    allowed = {"moods": clean.get("moods", MOODS), "actions": clean.get("actions", ACTIONS)}
+    faulty = mapping.keys() - clean.keys()  # a list that has faults of its own allows nobody knows what
+    for where, kind, word in _used_words(mapping, clean):
+        if word and kind not in faulty and word not in allowed[kind]:
+            words = ", ".join(allowed[kind]) or "none"
+            yield f"{where} must be one of the persona's {kind} ({words}), got `{word}`{near(word, allowed[kind])}"
 
 
-def _check_word(word: str, allowed: Sequence[str], where: str, kind: str) -> None:
-    if word not in allowed:
-        words = ", ".join(allowed) or "none"
-        raise Mismatch(f"{where} must be one of the persona's {kind} ({words}), got `{word}`{near(word, allowed)}")
+def _used_words(mapping: dict[str, Any], clean: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(where, `moods` or `actions`, the word) of each; what is no word at all is left out."""
+    if clean.get("opening"):
+        yield "`opening_mood`", "moods", clean.get("opening_mood", "" if "opening_mood" in mapping else "neutral")
+    samples = mapping.get("samples")
+    for number, sample in enumerate(samples[:MOST_FAULTS] if isinstance(samples, (list, tuple)) else (), 1):
+        for key, default, kind in (("mood", "neutral", "moods"), ("action", "", "actions")):
+            with suppress(Mismatch):
+                word = SAMPLE_FIELDS[key](sample.get(key, default) if isinstance(sample, dict) else "", "")
+                yield f"`samples` item {number}, `{key}`", kind, word
 
 
-def _check_size(persona: Persona) -> None:
-    """All that the model reads fits MAX_READ_BYTES."""
+def _too_much(clean: dict[str, Any]) -> Iterator[str]:
+    """A fault where all that the model reads does not fit MAX_READ_BYTES."""
     read = ("name", "role", "traits", "voice", "knows", "wants", "setting", "opening", "samples")
-    sizes = {name: _size(getattr(persona, name)) for name in read}
+    sizes = {name: _size(clean.get(name, "")) for name in read}
     total, longest = sum(sizes.values()), max(read, key=lambda name: sizes[name])
     if total > MAX_READ_BYTES:
         expected = f"all texts together must be at most {MAX_READ_BYTES} bytes of UTF-8"
-        raise Mismatch(f"{expected}, got {total}; the longest is `{longest}` with {sizes[longest]}")
+        yield f"{expected}, got {total}; the longest is `{longest}` with {sizes[longest]}"
 
 
 def _size(value: object) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from npc_runtime.checks import Check, Count, Items, Mismatch, Number, Table, Text, Word, near, shown
+from npc_runtime.checks import MOST_FAULTS, Check, Count, Items, Mismatch, Number, Table, Text, Word, near, shown
 
 TABLE = Table(dict, {"size": Count(1, 9), "colour": Word()}, ("size",))
 
@@ -97,6 +97,24 @@ def test_what_does_not_fit_is_told_in_full(case: str) -> None:
     with pytest.raises(Mismatch) as caught:
         check(value, "`f`")
     assert str(caught.value) == text
+
+
+def test_every_fault_is_kept_and_their_number_is_bounded() -> None:
+    table = Table(dict, {"sizes": Items(Count(1, 9), 99), "colour": Word(), "name": Text(3, 1)}, ("name",))
+    with pytest.raises(Mismatch) as caught:
+        table({"sizes": [1, 0, 2, "x"], "color": "red", "colour": "Red"}, "`f`")
+    assert caught.value.faults == (
+        "`f`, 'color' is not a field; did you mean `colour`?",
+        "`f`, `name` is missing; it must be text of 1 to 3 characters",
+        "`f`, `sizes` item 2 must be a whole number from 1 to 9, got 0",
+        "`f`, `sizes` item 4 must be a whole number from 1 to 9, got 'x'",
+        "`f`, `colour` must be a word of 1 to 24 letters a to z, got 'Red'",
+    )
+    assert str(caught.value) == caught.value.faults[0]
+    for many in ({str(number): 1 for number in range(10_000)}, {"name": "a", "sizes": [0] * 99, "colour": 1}):
+        with pytest.raises(Mismatch) as caught:
+            table(many, "`f`")
+        assert MOST_FAULTS <= len(caught.value.faults) <= MOST_FAULTS + 1
 
 
 def test_values_are_shown_short_whatever_they_are() -> None:

@@ -189,16 +189,21 @@ def test_serve_prints_its_ready_line_and_ends_with_its_parent(bundle):
 
 def test_persona_check_tells_every_fault(run, tmp_path):
     (tmp_path / "good.toml").write_text(GOOD, "utf-8")
-    (tmp_path / "bad.toml").write_text('name = "X"\nrole = 3\n', "utf-8")
+    (tmp_path / "bad.toml").write_text('role = 3\ntraits = ["a, b", "c", ""]\n', "utf-8")
     (tmp_path / "worse.toml").write_text("name = ", "utf-8")
     status, out, err = run("persona", "check", tmp_path)
     assert status == 1
     assert out == f"ok {tmp_path / 'good.toml'}: Perrin Auld\n"
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
-    assert "bad.toml" in errors[0]
-    assert "`role`" in errors[0]
-    assert "worse.toml" in errors[1]
+    bad, places = (
+        f"error: `{tmp_path / 'bad.toml'}`: ",
+        ("`name` is", "`role` must", "`traits` item 1", "`traits` item 3"),
+    )
+    assert len(errors) == 5
+    for line, place in zip(errors, places, strict=False):
+        assert line.startswith(bad + place)
+    assert "worse.toml" in errors[4]
+    assert err.count("hint: ") == 2
 
 
 def test_persona_check_of_the_shipped_ones_holds(run):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from npc_runtime import persona as persona_module
+from npc_runtime.checks import MOST_FAULTS
 from npc_runtime.errors import NpcError, PersonaError, UnknownPersona
 from npc_runtime.persona import (
     ACTIONS,
@@ -265,6 +266,68 @@ def test_what_is_wrong_in_a_file_is_told_in_full(case: str, write: Any) -> None:
         load_persona(path)
     assert told(caught.value, path) == text
     assert caught.value.hint == PersonaError.hint
+
+
+MANY_FAULTS = """
+rol = "ferryman"
+traits = ["slow", "sly, wry", ""]
+voice = 7
+opening = "Hm."
+opening_mood = "wry"
+actions = ["row", "Dive"]
+
+[[samples]]
+player = "hi"
+npc = "Pennies."
+mood = "cross"
+wants = "rain"
+
+[[samples]]
+player = "take me over"
+mood = "sleepy"
+action = "swim"
+
+[sampling]
+temperature = 9
+top_p = 2
+"""
+
+
+def test_all_faults_of_a_file_are_told_each_with_its_place(write: Any) -> None:
+    """And no second one for the same cause: `swim` may be among the actions once their list is mended."""
+    path = write(MANY_FAULTS)
+    with pytest.raises(PersonaError) as caught:
+        load_persona(path)
+    assert [fault.replace(f"`{path}`", "FILE").split(", got")[0] for fault in caught.value.faults] == [
+        "FILE: `wants` stands below [[samples]] and so belongs to it; write it above the first [table]",
+        "FILE: 'rol' is not a field; did you mean `role`?",
+        "FILE: `name` is missing; it must be text of 1 to 64 characters",
+        "FILE: `role` is missing; it must be text of 1 to 120 characters",
+        "FILE: `traits` item 2 must not hold `,`, which parts one item from the next; make it two items",
+        "FILE: `traits` item 3 must be text of 1 to 60 characters",
+        "FILE: `voice` must be text of up to 300 characters",
+        f"FILE: `actions` item 2 must be {WORDS}",
+        "FILE: `samples` item 2, `npc` is missing; it must be text of 1 to 400 characters",
+        "FILE: `sampling`, `temperature` must be a number from 0 to 5",
+        "FILE: `sampling`, `top_p` must be a number from 0.01 to 1",
+        *(f"FILE: {place} must be one of the persona's moods ({', '.join(MOODS)})" for place in (
+            "`opening_mood`", "`samples` item 1, `mood`", "`samples` item 2, `mood`",
+        )),
+    ]  # fmt: skip
+    assert caught.value.text == caught.value.faults[0]
+
+
+def test_a_table_of_nothing_but_faults_is_refused_as_soon_as_any(write: Any) -> None:
+    tables: list[dict[str, Any]] = [
+        {str(number): 1 for number in range(50_000)},
+        {"samples": [{"name": "x"}] * 50_000},
+        {"name": "x", "role": "y", "samples": [{"mood": "odd"}] * 50_000},
+    ]
+    for table in tables:
+        with pytest.raises(PersonaError) as caught:
+            persona_from(table, "the request")
+        assert 2 <= len(caught.value.faults) <= 3 * MOST_FAULTS
+        assert len(caught.value.text) < 500
 
 
 def test_a_number_without_end_is_refused(write: Any) -> None:
