@@ -163,7 +163,8 @@ class Verbs(ABC):
         """Says a line to an Npc and asks for its Reply.
 
         kind: `player`, or `event` for something perceived that calls for an answer. moods, actions: what this
-        Reply may use. lane: `player` goes before `background`. deadline_ms: give up when not begun by then.
+        Reply may use, in place of the persona's own and not only from among them. lane: `player` goes before
+        `background`. deadline_ms: give up when not begun by then.
         stream: send the Reply in Pieces, at `pace` tokens per second (None: the daemon's; 0: as fast as made).
         The rest overrides the persona's sampling.
         """

@@ -66,8 +66,8 @@ class Spawn(Request):
 class Say(Request):
     """A Turn that asks for a Reply. `kind` is who speaks: `player`, or `event` for something perceived.
 
-    `moods` and `actions` narrow what is allowed in this Turn; `lane` is `player` or `background`;
-    `pace` is tokens per second (0: unpaced); the rest override the persona's sampling.
+    `moods` and `actions` are what this Turn allows, in place of the persona's own (null); `lane` is `player` or
+    `background`; `pace` is tokens per second (0: unpaced); the rest override the persona's sampling.
     """
 
     op: ClassVar[str] = "say"

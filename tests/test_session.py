@@ -10,7 +10,7 @@ from fakes import SPEC, FakeBackend, FakeTokenizer, fake_stage, perceived
 
 from npc_runtime import wire
 from npc_runtime.config import Config
-from npc_runtime.persona import persona_from
+from npc_runtime.persona import ACTIONS, MOODS, persona_from
 from npc_runtime.prompt import ControlLayout, Head
 from npc_runtime.sampling import Sampling
 from npc_runtime.stage import Stage
@@ -134,6 +134,20 @@ def test_only_allowed_moods_and_actions_occur(game):
         reply = game.say(f"line {turn}", moods=["sad", "wary"], actions=["give"])
         assert reply["mood"] in ("sad", "wary")
         assert reply["action"] in (None, "give")
+
+
+def test_a_call_may_allow_what_the_persona_does_not(game):
+    """Moods and actions are those of the persona or of the call: a game may want a word for one moment alone."""
+    game.spawn()
+    assert not {"smug", "kneel"} & {*MOODS, *ACTIONS}
+    actions = set()
+    for turn in range(12):
+        reply = game.say(f"line {turn}", moods=["smug"], actions=["kneel"])
+        assert reply["mood"] == "smug"
+        actions.add(reply["action"])
+    assert actions == {None, "kneel"}
+    assert game.ask(wire.Choose, npc="marta", lines=["Yes.", "No."], moods=["smug"])["mood"] == "smug"
+    assert game.say("And now?")["mood"] in MOODS
 
 
 def test_the_state_holds_everything_perceived_and_said(game):
