@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, fields, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.checks import shown
@@ -24,7 +25,10 @@ PREFIX = "NPC_RUNTIME_"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that bounds a daemon or an in-process Runtime. Frozen; `replace` makes another."""
+    """Everything that bounds a daemon or an in-process Runtime. Frozen; `replace` makes another.
+
+    A path of any kind is kept as text.
+    """
 
     state_budget_mb: int = 0
     """Memory for States (Slots): Npcs, their rewind points, cached personas. 0: 512, on a GPU 3/4 of what is free."""
@@ -62,14 +66,17 @@ class Config:
     """Weight bits of the onnx backend: 4, 8 or 32; 0 takes what the Bundle stores."""
     keep_npcs: bool = True
     """Whether a vanished client's Npcs stay for its return under the same Session name."""
-    save_dir: str = ""
+    save_dir: str | PathLike[str] = ""
     """When set, saves are read and written only inside this folder."""
-    journal: str = ""
+    journal: str | PathLike[str] = ""
     """When set, a folder in which the Npcs of named Sessions are kept current; an answer waits until it is there."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value, kind = getattr(self, item.name), type(item.default)
+            if kind is str and isinstance(value, PathLike):
+                value = os.fspath(value)
+                object.__setattr__(self, item.name, value)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise ConfigError(f"`{item.name}` must be of type {kind.__name__}, got {shown(value)}")
         for name in (
@@ -138,6 +145,8 @@ def _apply(config: Config, values: Mapping[str, object], where: str) -> Config:
 
 
 def _convert(key: str, value: object, kind: type[Any], where: str) -> object:
+    if kind is str and isinstance(value, PathLike):
+        return os.fspath(value)
     if kind is bool and isinstance(value, str) and value.lower() in ("0", "1", "true", "false"):
         return value.lower() in ("1", "true")
     if type(value) is kind or (kind is float and type(value) is int):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 
-from npc_runtime.config import load_config
+from npc_runtime.config import Config, load_config
 from npc_runtime.errors import ConfigError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+class BytesPath:
+    """A path-like whose path is bytes, as os.fspath allows."""
+
+    def __fspath__(self) -> bytes:
+        return b"journal"
 
 
 def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
@@ -40,3 +46,21 @@ def test_a_file_that_is_no_configuration_is_refused_by_its_path(tmp_path: Path, 
         load_config(path, {})
     assert str(path) in caught.value.text
     assert len(caught.value.text) < 1000
+
+
+def test_folders_may_be_paths_of_any_kind_and_are_kept_as_text(tmp_path: Path) -> None:
+    """They were refused: must be of type str, got a PosixPath."""
+    folder = str(tmp_path / "journal")
+    for config in (
+        Config(journal=Path(folder), save_dir=PurePath(folder)),
+        replace(Config(), journal=Path(folder), save_dir=Path(folder)),
+        load_config(None, {"NPC_RUNTIME_JOURNAL": folder}, save_dir=Path(folder)),
+    ):
+        assert (config.journal, config.save_dir) == (folder, folder)
+        assert config == Config(journal=folder, save_dir=folder)
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"journal", BytesPath()], ids=["number", "None", "bytes", "path of bytes"])
+def test_what_is_no_path_is_no_folder(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="`journal` must be of type str, got"):
+        Config(journal=wrong)
