@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from npc_runtime.backends.reference import ReferenceBackend, ReferenceModel
-from npc_runtime.evaluation.company import faults, looping, scripts, simulate
+from npc_runtime.evaluation.company import faults, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.persona import persona_questions, secrets_kept
@@ -111,8 +111,6 @@ def test_scores_can_fail() -> None:
     assert ignorant("You never told me.", "")
     assert not ignorant("You never were Tolliver.", "")
     assert not ignorant("Forty coins.", "")
-    assert looping("the old man the old man the old man")
-    assert not looping("the old man and the sea")
     said = (("One two three four five.", "end"),) * 2 + (("...", "end"), ("Long", "length"))
     spoken = [Spoken("wary", None, text, finish) for text, finish in said]
     found = faults([spoken])

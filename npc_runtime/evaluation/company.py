@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from npc_runtime.evaluation.loops import looping
 from npc_runtime.persona import Persona
 from npc_runtime.prompt import persona_lines
 from npc_runtime.training.corpus import Line
@@ -29,7 +29,7 @@ class Faults:
 
     replies: int
     loops: int
-    """Replies in which one run of three words occurs three times."""
+    """Replies that say the same over and over, as loops.py has it."""
     repeats: int
     """Replies of five words or more that were said before within the last LOOKED_BACK."""
     broken: int
@@ -47,13 +47,6 @@ def faults(conversations: Sequence[Sequence[Spoken]]) -> Faults:
             repeats += len(reply.text.split()) >= 5 and reply.text in before
             broken += reply.finish != "end" or "\ufffd" in reply.text or not any(map(str.isalpha, reply.text))
     return Faults(replies, loops, repeats, broken)
-
-
-def looping(text: str) -> bool:
-    """Whether one run of three words occurs three times."""
-    words = text.lower().split()
-    runs = Counter(zip(words, words[1:], words[2:], strict=False))
-    return bool(runs) and max(runs.values()) >= 3
 
 
 def simulate(
