@@ -82,7 +82,7 @@ def bench(
             say(f"\n{bundle.name}, {size}, {width} bits, 1 thread, {rounds} rounds")
             found[str(width)] = _compare(_at_bits(bundle, width, scratch), width, rounds, other, scratch, say)
         found["journal"] = report(bundle, scratch, say)
-    say("\n" + json.dumps(found))
+    say("\n" + json.dumps(found, allow_nan=False))
     return found
 
 
@@ -193,19 +193,19 @@ def _run(command: list[str]) -> dict[str, float]:
         process.stdin.flush()
         found |= json.loads(process.stdout.readline())
         found["rss_after"] = _resident_mb(process.pid)
-    return found
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _root() -> Path:
     return Path(__file__).resolve().parents[1]
 
 
-def _resident_mb(pid: int) -> float:
-    """Resident memory of a process; NaN where the system has no /proc."""
+def _resident_mb(pid: int) -> float | None:
+    """Resident memory of a process; None where the system has no /proc."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
-        return float("nan")
+        return None
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
@@ -223,9 +223,14 @@ def _print_table(
     say(f"{'':36}{'onnx':>24}{'llama.cpp':>24}{'share':>8}{'target':>8}")
     for name, words in WORDS.items():
         cells = [_cell(runs.get(engine, []), name) for engine in ("onnx", "llama")]
-        share = medians["onnx"][name] / medians["llama"][name] if "llama" in medians else float("nan")
+        both = [found[name] for found in medians.values() if name in found]
+        share = f"{both[0] / both[1]:.2f}" if len(both) == 2 else "-"
         target = TARGETS.get(name, {}).get(bits)
-        say(f"{words:36}{cells[0]:>24}{cells[1]:>24}{share:8.2f}{target or '':>8}")
+        say(f"{words:36}{cells[0]:>24}{cells[1]:>24}{share:>8}{target or '':>8}")
+    if "llama" not in medians:
+        say(
+            f"llama.cpp was not measured: neither `--llama-python` nor {LLAMA_PYTHON} names a Python that has llama_cpp"
+        )
     python = {name.removesuffix("_us"): us for name, us in medians["onnx"].items() if name.endswith("_us")}
     say(f"Python, us per token: {_listed(python, '{:.1f}')}, together {sum(python.values()):.1f}")
 

@@ -30,13 +30,29 @@ def test_a_run_prints_a_table_and_ends_with_json(bundle: Bundle, monkeypatch: py
     monkeypatch.delenv(bench.LLAMA_PYTHON, raising=False)
     said: list[str] = []
     found = bench.bench(bundle.path, bits=(4,), rounds=1, say=said.append)
-    assert json.loads(said[-1]) == found
+    assert json.loads(said[-1], parse_constant=pytest.fail) == found
     medians = found["4"]["medians"]["onnx"]
     assert set(bench.WORDS) <= set(medians)
     assert all(value > 0 for name, value in medians.items() if not name.startswith("rss"))
     assert medians["prefill_512"] > medians["prefill_128"] > medians["decode"]
     assert any(line.startswith("decode, ms per token") and "0.6" in line for line in said)
     assert found["4"]["logits_error"]["onnx"] < bench.AGREE
+    assert not any("nan" in line for line in said)
+    assert any(line.split()[-3:-1] == ["-", "-"] for line in said if line.startswith("decode, ms per token"))
+    assert any(line.startswith("llama.cpp was not measured: neither `--llama-python` nor") for line in said)
+
+
+def test_what_a_system_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resident memory, where there is no /proc, made the line of JSON hold NaN, which is not JSON."""
+    monkeypatch.setattr(bench, "_resident_mb", lambda pid: None)
+    engine = "import sys; print('ready', flush=True); input(); print('{\"decode\": 2.0}', flush=True); input()"
+    said: list[str] = []
+    found = bench._run([sys.executable, "-c", engine.replace("input()", "sys.stdin.readline()")])
+    assert found.keys() == {"ready", "decode"}
+    bench._print_table({"onnx": found, "llama": {**found, "rss": 2.0}}, {"onnx": [found]}, 4, said.append)
+    rows = {line[:36].strip(): line[36:].split() for line in said}
+    assert rows["decode, ms per token"] == ["2.00", "[2.00..2.00]", "-", "1.00", "0.6"]
+    assert rows["resident when ready, MB"] == ["-", "-", "-"]
 
 
 def fake_engine(folder: Path, body: str) -> str:
