@@ -52,9 +52,9 @@ class Talk:
         prompted = self.screen.live and source.isatty()
         self.meet(persona)
         if prompted:
-            self.screen.note("  /help shows what else you can do; Ctrl-C cuts a line short, Ctrl-D leaves")
+            self.screen.note("  /help shows what else you can do; Ctrl-C cuts a line short, /quit or Ctrl-D leaves")
         refused = False
-        for line in _prompt() if prompted else _piped(source):
+        for line in _prompt(self.screen.note) if prompted else _piped(source):
             text = line.strip()
             if text == "/quit":
                 break
@@ -228,16 +228,23 @@ def _turns(count: int) -> str:
     return f"{count} turn{'' if count == 1 else 's'}"
 
 
-def _prompt() -> Iterator[str]:
-    """Lines typed at a prompt until Ctrl-C or Ctrl-D."""
+def _prompt(note: Callable[[str], None]) -> Iterator[str]:
+    """Lines typed at a prompt until Ctrl-D, or Ctrl-C twice in a row: one may be meant for a Reply that just ended."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # gives input() a history and editing
+    warned = False
     while True:
         try:
-            yield input("\n\001\x1b[1m\002> \001\x1b[0m\002")
-        except (EOFError, KeyboardInterrupt):
+            line = input("\n\001\x1b[1m\002> \001\x1b[0m\002")
+        except (EOFError, KeyboardInterrupt) as end:
             print()
-            return
+            if warned or isinstance(end, EOFError):
+                return
+            warned = True
+            note("  /quit leaves, and so does Ctrl-C once more")
+        else:
+            warned = False
+            yield line
 
 
 def _piped(source: TextIO) -> Iterator[str]:

@@ -24,7 +24,7 @@ from npc_runtime.config import Config
 from npc_runtime.errors import ConnectionLost, TooLarge, UnknownPersona
 from npc_runtime.runtime import Runtime
 from npc_runtime.screen import Screen
-from npc_runtime.talk import Talk, _piped
+from npc_runtime.talk import Talk, _piped, _prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,6 +256,31 @@ def test_the_command_talks_in_a_named_session(monkeypatch):
     assert sessions == ["talk", "mine"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "lines", "told"),
+    [
+        ([KeyboardInterrupt, KeyboardInterrupt, "never"], [], 1),
+        ([KeyboardInterrupt, "Hello.", KeyboardInterrupt, "", KeyboardInterrupt, EOFError], ["Hello.", ""], 3),
+        (["Hello.", EOFError, "never"], ["Hello."], 0),
+    ],
+    ids=["twice in a row", "lines between", "Ctrl-D"],
+)
+def test_one_ctrl_c_at_the_prompt_tells_how_to_leave_and_a_second_leaves(typed, lines, told, monkeypatch):
+    """The first one left at once, with all that was not saved, though it was meant for a Reply that had just ended."""
+    keys = iter(typed)
+
+    def pressed(prompt: str) -> str:
+        key = next(keys)
+        if isinstance(key, str):
+            return key
+        raise key
+
+    monkeypatch.setattr("builtins.input", pressed)
+    notes: list[str] = []
+    assert list(_prompt(notes.append)) == lines
+    assert notes == ["  /quit leaves, and so does Ctrl-C once more"] * told
+
+
 # ---- the command itself
 
 
@@ -295,6 +320,8 @@ def test_on_a_terminal_ctrl_c_cuts_and_ctrl_d_leaves(bundle):
         _until(ours, seen, rb"everything.*Bram Nuttall[^\n]*\n  [^\n]{4}")
         os.write(ours, b"\x03")
         _until(ours, seen, rb"remember it up to here.*spoken in.*> \x1b\[0m$")
+        os.write(ours, b"\x03")
+        _until(ours, seen, rb"/quit leaves, and so does Ctrl-C once more.*> \x1b\[0m$")
         os.write(ours, b"\x04")
         assert process.wait(20) == 0
     finally:
