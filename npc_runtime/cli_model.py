@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from npc_runtime.errors import BackendUnavailable, ConfigError
+from npc_runtime.errors import BackendUnavailable, ConfigError, install_hint
 from npc_runtime.options import BackendOption, BundleArgument, JsonOption, with_limits
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def train(
     every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 120.0,
     workers: Annotated[int, typer.Option(help="Processes that make batches, for each GPU.")] = 0,
 ) -> None:
-    """Trains a model by a recipe; status 3 when time ran out and the run can go on. Needs `npc-runtime[train]`.
+    """Trains a model by a recipe; status 3 when time ran out and the run can go on. Needs `pip install '.[train]'`.
 
     Example: `npc-runtime train --corpus my_corpus --data packed --out run`
 
     Example: `npc-runtime train --from default --data my_scenes --out run`
     """
     if util.find_spec("torch") is None:
-        raise BackendUnavailable("training needs torch, which is not installed", "pip install 'npc-runtime[train]'")
+        raise BackendUnavailable("training needs torch, which is not installed", install_hint("train"))
     if from_ is not None:
         raise typer.Exit(_finetune(from_, data, out, float("inf") if seconds is None else seconds, workers))
     path = _recipe(recipe)

@@ -283,6 +283,11 @@ class ShuttingDown(WireError):
     hint = "Connect to a new daemon and load the last save"
 
 
+def install_hint(extra: str) -> str:
+    """How to install one of pyproject's extras, as README has it: the package is on no index yet."""
+    return f"pip install '.[{extra}]' in the folder of npc-runtime's source"
+
+
 def _tree(root: type[NpcError]) -> dict[str, type[NpcError]]:
     found = {root.code: root}
     for child in root.__subclasses__():

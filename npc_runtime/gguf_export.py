@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npc_runtime.errors import BundleError
+from npc_runtime.errors import BackendUnavailable, BundleError, install_hint
 from npc_runtime.weights import quantize, stored_bits
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ BLOCK = 32
 
 def export_gguf(bundle: Bundle, path: Path, bits: int) -> None:
     """Writes `path` with matrices at `bits` (4, 8 or 32); raises BundleError unless blocks are 32 wide."""
-    import gguf
+    try:
+        import gguf
+    except ImportError as error:
+        text = "comparing with llama.cpp needs the package `gguf`, which is not installed"
+        raise BackendUnavailable(text, install_hint("bench")) from error
 
     if bits < 32 and bundle.block != BLOCK:
         raise BundleError(f"GGUF's Q4_0 and Q8_0 have blocks of {BLOCK}, this Bundle of {bundle.block}")

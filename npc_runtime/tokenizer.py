@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from npc_runtime.errors import BundleError
+from npc_runtime.errors import BundleError, install_hint
 from npc_runtime.tokenizer_json import read_tokenizer_json
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class JsonTokenizer:
         except ImportError as error:
             raise BundleError(
                 f"`{path}` is a Hugging Face tokenizer and the package `tokenizers` is not installed",
-                "pip install 'npc-runtime[hf]'",
+                install_hint("hf"),
             ) from error
         self._what = f"the tokenizer `{path}` cannot be used"
         with _trouble(f"`{path}` is not a tokenizer.json"):

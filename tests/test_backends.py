@@ -50,7 +50,7 @@ def test_a_gpu_without_its_libraries_says_what_to_install(
     library: str, driver: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda name: None if name == library else object())
-    told = f"an NVIDIA GPU, but no {library}: pip install 'npc-runtime[gpu]'"
+    told = f"an NVIDIA GPU, but no {library}: pip install '.[gpu]' in the folder of npc-runtime's source"
     assert gpu_missing() == told
     bundle = tiny_bundle(tmp_path)
     with pytest.raises(BackendUnavailable, match=f"cannot run here: an NVIDIA GPU, but no {library}"):

@@ -94,6 +94,17 @@ def test_a_python_that_is_not_there_is_told_of() -> None:
         bench.machine("/nonexistent")
 
 
+def test_without_gguf_it_is_told_what_to_install(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from npc_runtime.gguf_export import export_gguf
+
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(BackendUnavailable, match="needs the package `gguf`") as caught:
+        export_gguf(bundle, tmp_path / "model.gguf", 8)
+    assert caught.value.hint.startswith("pip install '.[bench]'")
+
+
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("bits", [4, 8, 32])
 def test_gguf_holds_the_bundles_weights(tmp_path: Path, bits: int, tied: bool) -> None:

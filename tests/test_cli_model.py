@@ -113,7 +113,7 @@ def test_train_without_torch_says_what_to_install(run, monkeypatch, tmp_path):
     monkeypatch.setattr(cli_model.util, "find_spec", lambda name: None)
     status, _, err = run("train", "--data", tmp_path, "--out", tmp_path)
     assert status == 1
-    assert "hint: pip install 'npc-runtime[train]'" in err
+    assert "hint: pip install '.[train]' in the folder of npc-runtime's source" in err
 
 
 def test_train_packs_the_corpus_and_hands_on_its_options(run, monkeypatch, tmp_path):

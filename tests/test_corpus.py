@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,6 +133,14 @@ def test_bad_dialogues_name_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "x.txt.zst").write_bytes(b"not packed")
     with pytest.raises(CorpusError, match="not zstd"):
         list(read_prose(tmp_path / "x.txt.zst"))
+
+
+def test_a_packed_file_without_zstandard_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.txt.zst").write_bytes(b"packed")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(CorpusError, match="needs `zstandard`") as caught:
+        list(read_prose(tmp_path / "p.txt.zst"))
+    assert caught.value.hint.startswith("pip install '.[train]'")
 
 
 def test_the_split_never_parts_a_character() -> None:

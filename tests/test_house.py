@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -195,3 +196,16 @@ def test_the_wheel_holds_every_package():
         ".".join(("npc_runtime", *path.parent.relative_to(PACKAGE).parts)) for path in PACKAGE.rglob("__init__.py")
     }
     assert set(settings["packages"]) == found
+
+
+def test_every_extra_that_is_named_is_one_and_is_named_alike():
+    """Error texts named `npc-runtime[...]`, which no index has, where the README said `.[...]`."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    sources = {
+        path: path.read_text("utf-8") for path in [*FILES.values(), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    }
+    named: set[str] = set()
+    for path, text in sources.items():
+        assert "npc-runtime[" not in text, path
+        named |= {*re.findall(r'install_hint\([\'"](\w+)', text), *re.findall(r"'\.\[(\w+)\]'", text)}
+    assert named == extras.keys()

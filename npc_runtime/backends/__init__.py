@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npc_runtime.errors import BackendUnavailable, BudgetExceeded, ConfigError
+from npc_runtime.errors import BackendUnavailable, BudgetExceeded, ConfigError, install_hint
 
 if TYPE_CHECKING:
     from npc_runtime.backends.base import Backend
@@ -78,7 +78,7 @@ def gpu_missing() -> str:
         return "no NVIDIA GPU"
     for library in ("torch", "triton"):
         if find_spec(library) is None:
-            return f"an NVIDIA GPU, but no {library}: pip install 'npc-runtime[gpu]'"
+            return f"an NVIDIA GPU, but no {library}: {install_hint('gpu')}"
     import torch
 
     if not torch.cuda.is_available():

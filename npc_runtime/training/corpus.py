@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.errors import FileError
+from npc_runtime.errors import FileError, install_hint
 from npc_runtime.persona import ACTIONS, MOODS, Persona
 
 if TYPE_CHECKING:
@@ -220,8 +220,10 @@ def decoded(raw: bytes, path: object) -> str:
 
 
 def _unpacked(raw: bytes) -> bytes:
-    import zstandard
-
+    try:
+        import zstandard
+    except ImportError as error:
+        raise CorpusError("a packed corpus needs `zstandard`, which is not installed", install_hint("train")) from error
     try:
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(io.BytesIO(raw)) as reader:
             text = reader.read(MAX_TEXT_BYTES + 1)
