@@ -331,6 +331,8 @@ class Scheduler:
                 batch.close()
             self._close_replies([turn for turn in rows if turn not in failed])
         for turn in failed:
+            if turn.slot < 0:  # the device raised as well, and failed the whole burst
+                continue
             self._fail(turn, BackendError("the model's output was not finite; the State is as before the Turn"))
 
     def _steps(self, batch: Batch, rows: list[Turn], speeches: list[Speech], failed: list[Turn]) -> None:

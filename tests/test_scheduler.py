@@ -290,6 +290,28 @@ def test_logits_that_are_not_finite_fail_one_turn_only():
         assert theatre.state(turn.timeline).equals(perceived(whole(turn)))
 
 
+def test_a_device_that_raises_after_logits_that_were_not_finite_fails_each_turn_once(monkeypatch):
+    """The row that had failed was failed again after its batch: a KeyError ended the Tick, and everyone's Turns."""
+    theatre = Theatre()
+    turns = [theatre.turn(theatre.line(), "heard by all, so that all speak together") for _ in range(3)]
+    theatre.scheduler._admit()
+    theatre.backend.poison.add(turns[1].slot)
+    note, steps = theatre.backend._note, []
+
+    def raise_at_the_second_step(name, size):
+        note(name, size)
+        if name == "step":
+            steps.append(size)
+            if len(steps) == 2:
+                raise BackendError("the device fell over")
+
+    monkeypatch.setattr(theatre.backend, "_note", raise_at_the_second_step)
+    theatre.run()
+    assert [type(turn.listener.error) for turn in turns] == [BackendError] * 3
+    assert theatre.scheduler.turns_failed == 3
+    assert theatre.scheduler.pool.free == 200
+
+
 @pytest.mark.parametrize("moment", ["reading", "closing"])
 def test_a_state_that_is_not_finite_becomes_nobodys_memory(moment):
     """Reading yields no logits, and a Reply's end none that are looked at: NaN went into the Npc for good."""
