@@ -14,7 +14,8 @@ import torch.nn.functional as F  # noqa: N812 (the usual name)
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK = 64
+CHUNK = 16
+"""Tokens at a time: their states (2 MB for two rows of 1024 channels) stay in the cache; 64 took half as long again."""
 
 
 def selective_scan_cpu(
