@@ -1,0 +1,167 @@
+"""The kernels that run the selective scan forwards: what chunks make of zero, the carry over them, the output."""
+
+# Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated,misc"
+# ruff: noqa: RUF005
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from npc_kernels._scan_parts import (
+    _borders,
+    _decay,
+    _delta,
+    _if,
+    _prefetch,
+    _row,
+    _rows,
+    _shift,
+    _sigmoid,
+    _states,
+)
+
+
+@triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks"])
+def _chunk_state_kernel(
+    x_ptr, dt_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, end_ptr, sum_ptr,
+    L, E, chunk_len, n_chunks, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """State at the end of a chunk that starts from zero, and the sum of delta over it."""
+    chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    first = chunk * chunk_len
+    count = tl.minimum(chunk_len, L - first)
+    token = batch * L + first
+    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    mask_e = _if(True, offs_e, E, FULL)
+    tile = offs_n[:, None] * E + offs_e[None, :]
+    a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
+    bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
+    start = first.to(tl.int64)
+    x_base, dt_base = x_ptr + batch * x_batch + start * x_row, dt_ptr + batch * dt_batch + start * dt_row
+    bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
+    state = tl.zeros((N, BLOCK_E), tl.float32)
+    total = tl.zeros((BLOCK_E,), tl.float32)
+    b_rows = ()
+    for i in tl.static_range(AHEAD):
+        b_rows = b_rows + (_row(bc_base, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
+    xs = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL)
+    dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
+    for t0 in range(0, count, STEPS):
+        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        shifts = _borders(seq_base, first, t0, count, STEPS, HAS_SEQ, FULL)
+        for s in tl.static_range(STEPS):
+            t = t0 + s
+            delta, shift = _delta(dts[s], bias, t, count, FULL), shifts[s]
+            if AHEAD > 0:
+                b_row, later = b_rows[0], tl.minimum(t + AHEAD, count - 1)
+                b_rows = _shift(b_rows, _row(bc_base, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
+            else:
+                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row
+            total += delta - shift  # A is negative, so a border's share must be +1e30
+        xs, dts = next_xs, next_dts
+    place = batch * n_chunks + chunk
+    tl.store(end_ptr + place * N * E + tile, state, mask=mask_e[None, :])
+    tl.store(sum_ptr + place * E + offs_e, total, mask=mask_e)
+
+
+@triton.jit(do_not_specialize=["E", "n_chunks"])
+def _carry_kernel(
+    local_ptr, sum_ptr, a_ptr, start_ptr, into_ptr, E, n_chunks,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, HAS_START: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
+    """Carry over the chunks, one after the other: what enters each chunk, from what each makes of zero."""
+    batch = tl.program_id(1).to(tl.int64)
+    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    mask_e = offs_e < E
+    tile = offs_n[:, None] * E + offs_e[None, :]
+    a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
+    state = tl.zeros((N, BLOCK_E), tl.float32)
+    if HAS_START:
+        state = tl.load(start_ptr + batch * N * E + tile, mask=mask_e[None, :], other=0.0)
+    for i in range(n_chunks):
+        place = batch * n_chunks + (n_chunks - 1 - i if REVERSE else i)
+        local = tl.load(local_ptr + place * N * E + tile, mask=mask_e[None, :], other=0.0)
+        total = tl.load(sum_ptr + place * E + offs_e, mask=mask_e, other=0.0)
+        tl.store(into_ptr + place * N * E + tile, state, mask=mask_e[None, :])
+        state = tl.exp2(total[None, :] * a2) * state + local
+
+
+@triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks", "n_saves"])
+def _scan_fwd_kernel(
+    x_ptr, dt_ptr, z_ptr, bc_ptr, a_ptr, d_ptr, bias_ptr, seq_ptr, start_ptr, y_ptr, final_ptr, save_ptr,
+    L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
+    z_batch, z_row: tl.constexpr, out_row: tl.constexpr,
+    N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
+    STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
+    HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_START: tl.constexpr,
+    PREFETCH: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """y and the final state of a chunk (all of L when there is one); every SAVE steps the state, for the backward."""
+    chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    first = chunk * chunk_len
+    count = tl.minimum(chunk_len, L - first)
+    token = batch * L + first
+    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    mask_e = _if(True, offs_e, E, FULL)
+    tile = offs_n[:, None] * E + offs_e[None, :]
+    a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
+    bias = tl.load(bias_ptr + offs_e, mask=mask_e, other=0.0) if HAS_BIAS else 0.0
+    skip = tl.load(d_ptr + offs_e, mask=mask_e, other=0.0) if HAS_D else 0.0
+    start = first.to(tl.int64)
+    x_base, dt_base = x_ptr + batch * x_batch + start * x_row, dt_ptr + batch * dt_batch + start * dt_row
+    z_base, y_base = z_ptr + batch * z_batch + start * z_row, y_ptr + token * E + offs_e
+    bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
+    state = tl.zeros((N, BLOCK_E), tl.float32)
+    if HAS_START:
+        state = tl.load(start_ptr + (batch * n_chunks + chunk) * N * E + tile, mask=mask_e[None, :], other=0.0)
+    xs = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL)
+    dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
+    zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
+    shifts = _borders(seq_base, first, 0, count, STEPS, HAS_SEQ, FULL)
+    b_rows, c_rows = (), ()
+    for i in tl.static_range(AHEAD):
+        b_rows = b_rows + (_row(bc_base, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
+        c_rows = c_rows + (_row(bc_base + N, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
+    for t0 in range(0, count, STEPS):
+        next_shifts = _borders(seq_base, first, t0 + STEPS, count, STEPS, HAS_SEQ, FULL)
+        next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
+        next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
+        if PREFETCH > 0:
+            lane, column = tl.arange(0, 32), tl.program_id(0) * BLOCK_E
+            to = tl.minimum(t0 + 2 * STEPS + lane % STEPS, count - 1)
+            address = (bc_base + tl.minimum(t0 + STEPS + lane % STEPS, count - 1) * 2 * N).to(tl.int64)
+            address = tl.where(lane < 3 * STEPS, (dt_base + to * dt_row + column).to(tl.int64), address)
+            address = tl.where(lane < 2 * STEPS, (x_base + to * x_row + column).to(tl.int64), address)
+            if HAS_Z:
+                address = tl.where(lane < STEPS, (z_base + to * z_row + column).to(tl.int64), address)
+            _prefetch(address, PREFETCH)
+        if SAVE > 0:  # noqa: SIM102 (t0 % 0 must not be compiled)
+            if SAVE == STEPS or t0 % SAVE == 0:
+                place = batch * n_saves + (first + t0) // SAVE
+                tl.store(save_ptr + place * N * E + tile, state, mask=mask_e[None, :])
+        for s in tl.static_range(STEPS):
+            t = t0 + s
+            x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count, FULL)
+            if AHEAD > 0:
+                b_row, c_row, later = b_rows[0], c_rows[0], tl.minimum(t + AHEAD, count - 1)
+                b_rows = _shift(b_rows, _row(bc_base, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
+                c_rows = _shift(c_rows, _row(bc_base + N, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
+            else:
+                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+                c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            state = _decay(delta, a2, shifts[s], HAS_SEQ) * state + (delta * x)[None, :] * b_row
+            y = tl.sum(state * c_row, 0) + skip * x
+            if HAS_Z:
+                z = zs[s].to(tl.float32)
+                y *= z * _sigmoid(z)
+            tl.store(y_base + t * out_row, y, mask=_if(t < count, offs_e, E, FULL))
+        xs, dts, zs, shifts = next_xs, next_dts, next_zs, next_shifts
+    if chunk == n_chunks - 1:
+        tl.store(final_ptr + batch * N * E + tile, state, mask=mask_e[None, :])
