@@ -9,24 +9,24 @@ back to the checkpoint before the last token that was let out and replays from t
 
 from __future__ import annotations
 
-import heapq
 import time
 from bisect import bisect_right
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.backends.base import feed_rows, runs, takes_rows
+from npc_runtime.backends.base import feed_rows, takes_rows
+from npc_runtime.burst import Burst
 from npc_runtime.errors import BackendError, BudgetExceeded, Cancelled, ConfigError, DeadlineExceeded, NpcError
 from npc_runtime.pool import Point, Pool, Timeline
 from npc_runtime.prompt import Piece
-from npc_runtime.sampling import FAILED
+from npc_runtime.queues import Queues
 from npc_runtime.turn import PLAYER, Choice, Outcome, Released, Speech, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from npc_runtime.backends.base import Backend, Batch, RowsBackend, RunningBatch
+    from npc_runtime.backends.base import Backend, RowsBackend
     from npc_runtime.config import Config
 
 _SLOTS_PER_TURN = 4
@@ -56,10 +56,7 @@ class Scheduler:
         self.active: dict[Turn, None] = {}
         """Turns under way, in the order they began."""
         self.ticks = self.tokens_read = self.tokens_spoken = self.turns_done = self.turns_failed = 0
-        self._queues: dict[Timeline[Any], deque[Turn]] = {}
-        self._ready: list[tuple[int, int, Turn]] = []
-        self._deadlines: list[tuple[float, int, Turn]] = []
-        self._order = 0
+        self._queues = Queues()
         self._joins = takes_rows(backend)
         """Whether what goes out at one moment goes as one piece: thousands speak, and each message costs."""
         self._finite: set[int] = set()
@@ -105,14 +102,8 @@ class Scheduler:
 
     def submit(self, turn: Turn) -> None:
         """Queues a Turn behind the others of its Timeline."""
-        self._order += 1
-        turn.order, turn.submitted = self._order, self.clock()
-        queue = self._queues.setdefault(turn.timeline, deque())
-        queue.append(turn)
-        if turn.deadline is not None:
-            heapq.heappush(self._deadlines, (turn.deadline, turn.order, turn))
-        if len(queue) == 1:
-            heapq.heappush(self._ready, (turn.lane, turn.order, turn))
+        turn.submitted = self.clock()
+        self._queues.add(turn)
 
     def busy(self, timeline: Timeline[Any]) -> bool:
         """True while the Timeline has Turns waiting or under way."""
@@ -124,7 +115,7 @@ class Scheduler:
         A Turn that was heard in part ends there (`heard`: characters the player saw, at most what
         was let out); one that was not begun or still reading leaves the State as before.
         """
-        queue = list(self._queues.get(timeline, ()))
+        queue = self._queues.of(timeline)
         for turn in reversed(queue):
             if turn.slot >= 0 and not turn.reading and turn.speech is not None:
                 self._cut(turn, heard)
@@ -134,7 +125,7 @@ class Scheduler:
 
     def abandon(self, timeline: Timeline[Any]) -> None:
         """Ends the Timeline's Turns as if they had never been."""
-        for turn in reversed(list(self._queues.get(timeline, ()))):
+        for turn in reversed(self._queues.of(timeline)):
             self._fail(turn, Cancelled("the Npc was dropped or replaced"))
 
     def tick(self) -> float | None:
@@ -151,28 +142,20 @@ class Scheduler:
         return self._wait(now)
 
     def _expire(self, now: float) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now:
-            turn = heapq.heappop(self._deadlines)[2]
-            if turn.slot < 0 and turn in self._queues.get(turn.timeline, ()):
-                self._fail(
-                    turn, DeadlineExceeded(f"the Turn did not begin within {1e3 * (now - turn.submitted):.0f} ms")
-                )
+        for turn in self._queues.expired(now):
+            waited = 1e3 * (now - turn.submitted)
+            self._fail(turn, DeadlineExceeded(f"the Turn did not begin within {waited:.0f} ms"))
 
     def _admit(self) -> None:
         """Begins waiting Turns: the player's up to one batch, others only into what is left of it."""
         begun: list[Turn] = []
         players = sum(turn.lane == PLAYER for turn in self.active)
-        while self._ready:
-            lane, _, turn = self._ready[0]
-            if turn.slot != -1 or turn not in self._queues.get(turn.timeline, ()):
-                heapq.heappop(self._ready)  # failed or cancelled while it waited
-                continue
-            if (players if lane == PLAYER else len(self.active)) >= self.max_batch:
+        while turn := self._queues.first():
+            if (players if turn.lane == PLAYER else len(self.active)) >= self.max_batch:
                 break
-            heapq.heappop(self._ready)
-            if self._begin(turn):
+            if self._begin(self._queues.take()):
                 begun.append(turn)
-                players += lane == PLAYER
+                players += turn.lane == PLAYER
         self._start(begun)
 
     def _begin(self, turn: Turn) -> bool:
@@ -320,66 +303,20 @@ class Scheduler:
                 self._burst([turn])
 
     def _burst(self, rows: list[Turn]) -> None:
-        speeches = [turn.ask for turn in rows if isinstance(turn.ask, Speech)]
-        failed: list[Turn] = []
+        burst = Burst(rows, self.config.burst)
         with _Guard(self, rows):
-            self._checkpoint([turn for turn, speech in zip(rows, speeches, strict=True) if speech.drawn])
+            self._checkpoint([turn for turn in rows if turn.speech is not None and turn.speech.drawn])
             batch = self.backend.open([turn.slot for turn in rows])
             try:
-                self._steps(batch, rows, speeches, failed)
+                burst.draw(batch)
             finally:
+                self.tokens_spoken += burst.spoken
                 batch.close()
-            self._close_replies([turn for turn in rows if turn not in failed])
-        for turn in failed:
+            self._close_replies([turn for turn in rows if turn not in burst.failed])
+        for turn in burst.failed:
             if turn.slot < 0:  # the device raised as well, and failed the whole burst
                 continue
             self._fail(turn, BackendError("the model's output was not finite; the State is as before the Turn"))
-
-    def _steps(self, batch: Batch, rows: list[Turn], speeches: list[Speech], failed: list[Turn]) -> None:
-        """Steps until every row has ended or the burst has."""
-        if runs(batch) and self._run(batch, rows, speeches, failed):
-            return
-        live = [True] * len(rows)
-        for _ in range(self.config.burst):
-            draws = [s.draw(t.pending) if on else None for t, s, on in zip(rows, speeches, live, strict=True)]
-            for i, token in enumerate(batch.step(draws)):
-                if live[i]:
-                    live[i] = self._push(rows[i], speeches[i], token, failed)
-            if not any(live):
-                return
-
-    def _run(self, batch: RunningBatch, rows: list[Turn], speeches: list[Speech], failed: list[Turn]) -> bool:
-        """A burst that nobody looks into; False where some row's every token has to be looked at."""
-        courses = [speech.course(turn.pending) for turn, speech in zip(rows, speeches, strict=True)]
-        if None in courses:
-            return False
-        for turn, speech, tokens in zip(rows, speeches, batch.run(courses, self.config.burst), strict=True):
-            push, drawn = speech.reader.push, speech.drawn
-            before = len(drawn)
-            for token in tokens:
-                if token == FAILED:
-                    failed.append(turn)
-                    break
-                drawn.append(token)
-                piece = push(token)
-                if piece is not None:
-                    turn.waiting.append(Released(len(drawn), piece))
-            turn.pending = drawn[-1] if drawn else turn.pending
-            self.tokens_spoken += len(drawn) - before
-        return True
-
-    def _push(self, turn: Turn, speech: Speech, token: int, failed: list[Turn]) -> bool:
-        """Takes a drawn token; True while more are wanted."""
-        if token == FAILED:
-            failed.append(turn)
-            return False
-        speech.drawn.append(token)
-        turn.pending = token
-        self.tokens_spoken += 1
-        piece = speech.reader.push(token)
-        if piece is not None:
-            turn.waiting.append(Released(len(speech.drawn), piece))
-        return speech.reader.finish is None
 
     def _close_replies(self, turns: list[Turn]) -> None:
         """Feeds what the States still lack of finished Replies: the last token, if kept, and the end."""
@@ -467,10 +404,11 @@ class Scheduler:
     def _wait(self, now: float) -> float | None:
         if any(t.reading or not isinstance(t.ask, Speech) or self._wants_tokens(t) for t in self.active):
             return 0.0
-        if self._ready and len(self.active) < self.max_batch:
+        if self._queues.any_ready and len(self.active) < self.max_batch:
             return 0.0
         moments = [turn.due for turn in self.active if turn.waiting]
-        moments += [self._deadlines[0][0]] if self._deadlines else []
+        deadline = self._queues.next_deadline
+        moments += [] if deadline is None else [deadline]
         return max(0.0, min(moments) - now) if moments else None
 
     # ---- ending
@@ -516,13 +454,7 @@ class Scheduler:
         turn.checkpoints.clear()
         turn.slot = -2
         self.active.pop(turn, None)
-        queue = self._queues[turn.timeline]
-        was_first = queue[0] is turn
-        queue.remove(turn)
-        if not queue:
-            del self._queues[turn.timeline]
-        elif was_first:
-            heapq.heappush(self._ready, (queue[0].lane, queue[0].order, queue[0]))
+        self._queues.leave(turn)
 
 
 class _Guard:

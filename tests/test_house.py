@@ -55,6 +55,7 @@ LEVELS: list[set[str]] = [
     {"backends.cuda_bucket"},
     {"backends.cuda"},
     {"backends"},
+    {"burst", "queues"},
     {"scheduler"},
     {"cast"},
     {"archive", "session", "scribe"},
