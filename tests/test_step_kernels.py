@@ -24,7 +24,7 @@ interpreted = pytest.mark.skipif(not INTERPRETED, reason="run under the interpre
 if INTERPRETED:
     from kernel_cases import BOUNDS, poisoned_empty, rms_ratio
     from npc_kernels import conv_step_ref, decode_step_ref, product_triton, state_step_ref, step_triton
-    from npc_kernels.decode_step import few_layer, many_layer
+    from npc_kernels.decode_step import few_layer, many_layer, middle_layer
 
     torch.set_num_threads(1)
 
@@ -66,17 +66,18 @@ def test_state_step(shape: tuple[int, int, int, int], dtype: torch.dtype) -> Non
 
 
 @interpreted
-@pytest.mark.parametrize("layer", ["few", "many"])
+@pytest.mark.parametrize("layer", ["few", "many", "shares", "mixed"])
 @pytest.mark.parametrize("width", [24, 80])
-def test_layer(layer: str, width: int) -> None:
+def test_layer(layer: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer's addition to the residual and what it leaves in the stores; padding rows leave nothing."""
+    monkeypatch.setattr(step_triton, "PLAN", step_triton.StepPlan(middle_layer=layer))
     weights = step_weights(width, 1, width)
     weights = weights._replace(norm_f=torch.ones(width), head=torch.eye(width))
     conv, ssm = torch.randn(1, 7, 3, 2 * width), torch.randn(1, 7, 16, 2 * width)
     slots, residual = torch.tensor([5, -1, 0]), weights.embedding[:3].clone()
     made = conv.clone(), ssm.clone()
     with poisoned_empty():
-        run = few_layer if layer == "few" else many_layer
+        run = {"few": few_layer, "many": many_layer}.get(layer, middle_layer)
         run(residual, made[0][0], made[1][0], slots, weights.layers[0], weights.eps)
     normed = residual / (residual.square().mean(1, keepdim=True) + weights.eps).sqrt()
     expected = decode_step_ref(torch.arange(3), slots, conv, ssm, weights)
@@ -97,6 +98,22 @@ def test_products_of_few_and_many_rows() -> None:
         many = product_triton.product(normed, weight, torch.empty(5, 70), scale)
     assert rms_ratio(few, expected) < 1e-5
     assert rms_ratio(many, expected) < 1e-5
+
+
+@interpreted
+@pytest.mark.parametrize("loop", ["flat", "parts", "one", "persistent"])
+@pytest.mark.parametrize("shape", [(5, 300, 70), (19, 512, 40), (3, 24, 33)], ids=str)
+def test_every_loop_of_a_product_sums_alike(loop: str, shape: tuple[int, int, int]) -> None:
+    rows, depth, features = shape
+    x, weight, scale = torch.randn(rows, depth), torch.randn(features, depth), torch.rand(rows)
+    before = torch.randn(rows, features)
+    span = step_triton.quarter(depth)
+    tile = product_triton.Tile(16, 32, 4, 2, loop)
+    first = product_triton.launch(x, weight, before.clone(), product_triton.WIDE[0], span, scale, True)
+    with poisoned_empty():
+        found = product_triton.launch(x, weight, before.clone(), tile, span, scale, True)
+    assert rms_ratio(found, before + scale[:, None] * (x @ weight.t())) < 1e-5
+    assert torch.equal(found, first)
 
 
 @interpreted

@@ -26,7 +26,7 @@ def _let_next_start(PDL: tl.constexpr):
 
 @triton.jit
 def _wait_for_previous(PDL: tl.constexpr):
-    """Until this nothing may be read that a kernel writes, and nothing written."""
+    """Until this nothing may be read that a kernel since `_embed_kernel` writes, and nothing written."""
     if PDL:
         tl.inline_asm_elementwise("griddepcontrol.wait; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1)
 
@@ -34,7 +34,7 @@ def _wait_for_previous(PDL: tl.constexpr):
 @triton.jit
 def _embed_kernel(token_ptr, table_ptr, out_ptr, D, BLOCK: tl.constexpr, PDL: tl.constexpr):
     """out = table[token] in fp32."""
-    _let_next_start(PDL)
+    _let_next_start(PDL == 1)
     _wait_for_previous(PDL)
     row = tl.program_id(0).to(tl.int64)
     offs = tl.arange(0, BLOCK)
@@ -76,7 +76,7 @@ def _norm_linear_kernel(
     BLOCK_B: tl.constexpr, BLOCK_F: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """out = norm(x) W^T. Each of four warps sums a QUARTER of D in the order of D."""
-    _let_next_start(PDL)
+    _let_next_start(PDL == 1)
     offs_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     offs_f = tl.program_id(0) * BLOCK_F + tl.arange(0, BLOCK_F)
     offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
@@ -106,7 +106,7 @@ def _norm_kernel(
     PDL: tl.constexpr,
 ):  # fmt: skip
     """The norm of _norm_linear_kernel alone: out = x norm, and the factor that is still to come."""
-    _let_next_start(PDL)
+    _let_next_start(PDL == 1)
     _wait_for_previous(PDL)
     offs_b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
@@ -117,6 +117,7 @@ def _norm_kernel(
         x = tl.load(x_ptr + offs + i, mask=mask, other=0.0)
         squares += x * x
         tl.store(out_ptr + offs + i, x * tl.load(norm_ptr + i + offs_d, mask=i + offs_d < D, other=0.0), mask=mask)
+    _let_next_start(PDL == 2)
     scale = _scale(squares, D, eps, BLOCK_B)
     tl.store(scale_ptr + offs_b[:, None], scale, mask=(offs_b < rows)[:, None])
 
@@ -127,7 +128,7 @@ def _linear_add_kernel(
     BLOCK_B: tl.constexpr, BLOCK_F: tl.constexpr, PRECISION: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """out += x W^T. Each of four warps sums a QUARTER of D in the order of D."""
-    _let_next_start(PDL)
+    _let_next_start(PDL == 1)
     offs_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     offs_f = tl.program_id(0) * BLOCK_F + tl.arange(0, BLOCK_F)
     offs_d = tl.arange(0, 4)[:, None, None] * QUARTER + tl.arange(0, 64)[None, None, :]
@@ -149,9 +150,21 @@ def _linear_add_kernel(
 
 
 @triton.jit
+def _past(store_ptr, slots, slot_stride, offs_e, E, K: tl.constexpr):
+    """The K - 1 inputs before, oldest first, each a tile (rows, channels)."""
+    mask = (slots >= 0)[:, None] & (offs_e < E)[None, :]
+    line = store_ptr + slots.to(tl.int64)[:, None] * slot_stride + offs_e[None, :]
+    past = ()
+    for k in tl.static_range(K - 1):
+        past = past + (tl.load(line + k * E, mask=mask, other=0.0),)
+    return past
+
+
+@triton.jit
 def _convolve(
-    x, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K: tl.constexpr, HAS_BIAS: tl.constexpr
-):
+    x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+):  # fmt: skip
     """SiLU(convolution) of a tile (rows, channels), zero where slots is negative; moves the store on."""
     inside = offs_e < E
     mask = (slots >= 0)[:, None] & inside[None, :]
@@ -159,9 +172,7 @@ def _convolve(
     y = x * tl.load(weight_ptr + offs_e * w_e + (K - 1) * w_k, mask=inside, other=0.0)[None, :]
     if HAS_BIAS:
         y += tl.load(bias_ptr + offs_e, mask=inside, other=0.0)[None, :]
-    past = ()
     for k in tl.static_range(K - 1):
-        past = past + (tl.load(line + k * E, mask=mask, other=0.0),)
         y += past[k].to(tl.float32) * tl.load(weight_ptr + offs_e * w_e + k * w_k, mask=inside, other=0.0)[None, :]
     tl.debug_barrier()  # should a store be laid out over the threads otherwise than the loads
     for k in tl.static_range(1, K - 1):
@@ -175,14 +186,16 @@ def _conv_kernel(
     x_ptr, store_ptr, slots_ptr, weight_ptr, bias_ptr, y_ptr, rows, E, x_row, slot_stride, w_e, w_k,
     K: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr, HAS_BIAS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    _let_next_start(PDL)
+    _let_next_start(PDL == 1)
     _wait_for_previous(PDL)
     offs_b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     offs_e = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
     slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
     x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
-    y = _convolve(x, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, HAS_BIAS)
+    past = _past(store_ptr, slots, slot_stride, offs_e, E, K)
+    _let_next_start(PDL == 2)
+    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, HAS_BIAS)
     tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
 
 
@@ -190,21 +203,26 @@ def _conv_kernel(
 def _conv_project_kernel(
     x_ptr, store_ptr, slots_ptr, weight_ptr, bias_ptr, proj_ptr, y_ptr, part_ptr, rows, E, x_row, slot_stride,
     w_e, w_k, K: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr,
-    PRECISION: tl.constexpr, PDL: tl.constexpr,
+    PRECISION: tl.constexpr, EARLY: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """The convolution of a block of channels, and that block's share of x_proj: part (blocks, rows, P)."""
-    _let_next_start(PDL)
+    _let_next_start(PDL == 1)
     block = tl.program_id(0)
     offs_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)
     offs_e = block * BLOCK_E + tl.arange(0, BLOCK_E)
     offs_p = tl.arange(0, BLOCK_P)
     proj_mask = (offs_p < P)[:, None] & (offs_e < E)[None, :]
     proj = tl.load(proj_ptr + offs_p[:, None] * E + offs_e[None, :], mask=proj_mask, other=0.0)
-    _wait_for_previous(PDL)
-    mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
+    if not EARLY:
+        _wait_for_previous(PDL)
     slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
+    past = _past(store_ptr, slots, slot_stride, offs_e, E, K)
+    if EARLY:
+        _wait_for_previous(PDL)
+    mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
     x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
-    y = _convolve(x, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, True).to(proj.dtype)
+    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, True)
+    y = y.to(proj.dtype)
     tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
     part = tl.dot(y, tl.trans(proj), input_precision=PRECISION)
     address = part_ptr + (block.to(tl.int64) * rows + offs_b[:, None]) * P + offs_p[None, :]
@@ -232,14 +250,38 @@ def _low_rank(ptr, stride, dtw, offs_r, R: tl.constexpr, BLOCK_E: tl.constexpr, 
 
 
 @triton.jit(do_not_specialize=["rows", "share"])
+def _dt_kernel(
+    dt_ptr, dtw_ptr, out_ptr, rows, E, dt_row, dtw_e, dtw_r, share, R: tl.constexpr, BLOCK_R: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr, SHARES: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """dt (rows, E) from the shares of its low rank, as `_low_rank` makes it."""
+    _let_next_start(PDL == 1)
+    offs_b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
+    offs_e, offs_r = tl.program_id(1) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, BLOCK_R)
+    dtw_mask = (offs_r < R)[:, None] & (offs_e < E)[None, :]
+    dtw = tl.load(dtw_ptr + offs_r[:, None] * dtw_r + offs_e[None, :] * dtw_e, mask=dtw_mask, other=0.0)
+    _wait_for_previous(PDL)
+    at = dt_ptr + offs_b.to(tl.int64)[:, None] * dt_row + offs_r[None, :]
+    mask = (offs_b < rows)[:, None] & (offs_r < R)[None, :]
+    low = tl.load(at, mask=mask, other=0.0).to(tl.float32)
+    for i in tl.static_range(1, SHARES):
+        low += tl.load(at + i * share, mask=mask, other=0.0)
+    precision: tl.constexpr = "tf32x3" if dtw.dtype == tl.float32 else "tf32"
+    raw = tl.dot(low.to(dtw.dtype), dtw, input_precision=precision)
+    out_mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
+    tl.store(out_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], raw.to(dtw.dtype), mask=out_mask)
+
+
+@triton.jit(do_not_specialize=["rows", "share"])
 def _state_kernel(
     store_ptr, slots_ptr, x_ptr, dt_ptr, bias_ptr, a_ptr, b_ptr, c_ptr, d_ptr, z_ptr, dtw_ptr, y_ptr,
     rows, E, slot_stride, x_row, dt_row, b_row, c_row, z_row, a_e, a_n, dtw_e, dtw_r, share,
     N: tl.constexpr, LEVELS: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK_E: tl.constexpr, SHARES: tl.constexpr, ROW_FIRST: tl.constexpr, EVICT: tl.constexpr, PDL: tl.constexpr,
+    BLOCK_E: tl.constexpr, SHARES: tl.constexpr, ROW_FIRST: tl.constexpr, EVICT: tl.constexpr, EARLY: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """The recurrence of a block of channels of ROWS rows. R > 0: dt is of low rank and goes through dtw first."""
-    _let_next_start(PDL)
+    _let_next_start(PDL == 1)
     first = tl.program_id(0 if ROW_FIRST else 1) * ROWS
     offs_e, offs_n = tl.program_id(1 if ROW_FIRST else 0) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, N)
     inside = offs_e < E
@@ -250,13 +292,16 @@ def _state_kernel(
         offs_r = tl.arange(0, BLOCK_R)
         dtw_mask = (offs_r < R)[:, None] & inside[None, :]
         dtw = tl.load(dtw_ptr + offs_r[:, None] * dtw_r + offs_e[None, :] * dtw_e, mask=dtw_mask, other=0.0)
-    _wait_for_previous(PDL)
+    if not EARLY:
+        _wait_for_previous(PDL)
     for i in tl.static_range(ROWS):
         row = tl.minimum(first + i, rows - 1).to(tl.int64)
         slot = tl.load(slots_ptr + row).to(tl.int64)
         live = (offs_e < tl.where((slot >= 0) & (first + i < rows), E, 0))[None, :]
         place = store_ptr + slot * slot_stride + offs_n[:, None] * E + offs_e[None, :]
         state = tl.load(place, mask=live, other=0.0, eviction_policy=EVICT).to(tl.float32)
+        if EARLY and i == 0:
+            _wait_for_previous(PDL)
         x = tl.load(x_ptr + row * x_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         z = tl.load(z_ptr + row * z_row + offs_e, mask=inside, other=0.0).to(tl.float32)
         b = _shares(b_ptr + row * b_row, share, offs_n, N, SHARES)
@@ -265,6 +310,8 @@ def _state_kernel(
             raw = _low_rank(dt_ptr + row * dt_row, share, dtw, offs_r, R, BLOCK_E, SHARES)
         else:
             raw = tl.load(dt_ptr + row * dt_row + offs_e, mask=inside, other=0.0).to(tl.float32)
+        if i == ROWS - 1:
+            _let_next_start(PDL == 2)
         delta = _softplus(raw + bias)
         state = tl.exp2((delta * LOG2E)[None, :] * a) * state + b[:, None] * (delta * x)[None, :]
         tl.store(place, state, mask=live, eviction_policy=EVICT)

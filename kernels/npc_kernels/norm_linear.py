@@ -30,10 +30,14 @@ def norm_linear(
     dtype = weight.dtype if dtype is None else dtype
     if residual.device.type == "cpu":
         return norm_linear_ref(residual, norm, weight, eps).to(dtype)
+    out = torch.empty(residual.shape[0], weight.shape[0], dtype=dtype, device=residual.device)
+    return norm_linear_into(out, residual.contiguous(), norm, weight.contiguous(), eps)
+
+
+def norm_linear_into(out: Tensor, residual: Tensor, norm: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`norm_linear` on tensors already checked, on a GPU."""
     from npc_kernels import step_triton as step
 
-    out = torch.empty(residual.shape[0], weight.shape[0], dtype=dtype, device=residual.device)
-    residual, weight = residual.contiguous(), weight.contiguous()
     if few_rows(residual.shape[0], weight):
         return step.norm_linear(residual, norm, weight, out, eps)
     from npc_kernels.product_triton import product

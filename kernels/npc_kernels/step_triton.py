@@ -20,6 +20,7 @@ from torch import Tensor
 from npc_kernels._step_kernels import (
     _conv_kernel,
     _conv_project_kernel,
+    _dt_kernel,
     _embed_kernel,
     _linear_add_kernel,
     _norm_kernel,
@@ -39,6 +40,22 @@ class StepPlan(NamedTuple):
     """The same for few rows."""
     conv: tuple[int, int, int] = (1, 512, 4)
     """Rows, channels and warps of a program of the convolution alone."""
+    conv_rows: int = 0
+    """Rows of a tile of the convolution with x_proj; 0: those of the other products."""
+    early: bool = False
+    """With few rows, read the stores too before the kernel that feeds has ended; then a step's first kernel waits."""
+    late: bool = False
+    """With many rows, let the next kernel start when the last programs have only their results to write."""
+    middle: int = 0
+    """Up to as many rows, where they are more than FEW, kernels for many start as early as those for few."""
+    middle_layer: str = "many"
+    """The kernels they take: "many"; "shares", with x_proj from the convolution; "mixed", with dt_proj there too."""
+    state_middle: tuple[int, int, int] = (128, 2, 1)
+    """The recurrence for them."""
+    parts: tuple[int, int] = (1, 0)
+    """How many streams share the rows of a step, from how many rows on."""
+    aside: bool = False
+    """Whether the recurrence runs at a lower priority than everything else of the other parts."""
 
 
 PLAN = StepPlan()
@@ -53,25 +70,25 @@ takes 220 us without the early start and 136 with it, one of 1024 rows 1.04 ms w
 
 
 @cache
-def options(device: torch.device, rows: int = FEW + 1) -> dict[str, bool]:
-    """Switches a kernel for so many rows is launched with."""
+def options(device: torch.device, rows: int) -> dict[str, int]:
+    """Switches a kernel for so many rows is launched with. PDL: 1, the next starts at once; 2, late."""
     if device.type != "cuda":  # the interpreter
-        return {"PDL": False}
+        return {"PDL": 0}
     from triton.backends.nvidia.compiler import CUDAOptions
 
     fields = CUDAOptions.__dataclass_fields__
-    if rows > FEW or "launch_pdl" not in fields or torch.cuda.get_device_capability(device) < (9, 0):
-        return {"PDL": False, "enable_fp_fusion": True}
-    return {"PDL": True, "launch_pdl": True, "enable_fp_fusion": True}
+    early = rows <= max(FEW, PLAN.middle)
+    if not (early or PLAN.late) or "launch_pdl" not in fields or torch.cuda.get_device_capability(device) < (9, 0):
+        return {"PDL": 0, "enable_fp_fusion": True}
+    return {"PDL": 1 if early else 2, "launch_pdl": True, "enable_fp_fusion": True}
 
 
 def embed(tokens: Tensor, table: Tensor) -> Tensor:
     """Rows of a table in fp32."""
     width = table.shape[1]
     out = torch.empty(tokens.shape[0], width, dtype=torch.float32, device=table.device)
-    _embed_kernel[(tokens.shape[0],)](
-        tokens, table, out, width, BLOCK=triton.next_power_of_2(width), **options(table.device, tokens.shape[0])
-    )
+    switches = {"PDL": 0} if PLAN.early or tokens.shape[0] > FEW else options(table.device, tokens.shape[0])
+    _embed_kernel[(tokens.shape[0],)](tokens, table, out, width, BLOCK=triton.next_power_of_2(width), **switches)
     return out
 
 
@@ -153,13 +170,25 @@ def conv_project(
     blocks = triton.cdiv(channels, SHARE)
     y = torch.empty(rows, channels, dtype=proj.dtype, device=x.device)
     part = torch.empty(blocks, rows, size, dtype=torch.float32, device=x.device)
-    block_b = _tile_rows(rows)
+    block_b = PLAN.conv_rows or _tile_rows(rows)
     _conv_project_kernel[(blocks, triton.cdiv(rows, block_b))](
         x, store, slots, weight, bias, proj, y, part, rows, channels, x.stride(0), store.stride(0),
         *weight.stride(), K=weight.shape[1], P=size, BLOCK_P=triton.next_power_of_2(size), BLOCK_B=block_b,
-        BLOCK_E=SHARE, PRECISION=_precision(proj), num_warps=4, **options(x.device, rows),
+        BLOCK_E=SHARE, PRECISION=_precision(proj), EARLY=PLAN.early, num_warps=4, **options(x.device, rows),
     )  # fmt: skip
     return y, part
+
+
+def dt_of_shares(shares: Tensor, weight: Tensor) -> Tensor:
+    """Give dt (B, E) from the shares (shares, B, R) of its low rank, in the dtype of weight (E, R)."""
+    (count, rows, rank), channels = shares.shape, weight.shape[0]
+    out = torch.empty(rows, channels, dtype=weight.dtype, device=weight.device)
+    _dt_kernel[(triton.cdiv(rows, 16), triton.cdiv(channels, 64))](
+        shares, weight, out, rows, channels, shares.stride(1), *weight.stride(), shares.stride(0), R=rank,
+        BLOCK_R=max(16, triton.next_power_of_2(rank)), BLOCK_B=16, BLOCK_E=64, SHARES=count,
+        num_warps=4, **options(shares.device, rows),
+    )  # fmt: skip
+    return out
 
 
 def state(
@@ -179,20 +208,23 @@ def state(
     rows, channels = x.shape
     n_state = A.shape[1]
     y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
-    shares = dt.shape[0] if dt.dim() == 3 else 1
+    shares = B.shape[0] if B.dim() == 3 else 1
     rank = 0 if dt_weight is None else dt_weight.shape[1]
     strides = (0, 0) if dt_weight is None else dt_weight.stride()
-    block, warps, each = PLAN.state_few if rows <= FEW else PLAN.state
+    switches = options(x.device, rows)
+    plan = PLAN.state if rows > PLAN.middle else PLAN.state_middle
+    block, warps, each = PLAN.state_few if rows <= FEW else plan
     # fp32 states keep the memory busy, and then it is faster to walk over the rows first (H200, 8192 x 1536: 442 us
     # against 459); halves are bound by instructions, and want A left in the cache instead (286 against 271)
     row_first = store.dtype == torch.float32
     grid = (triton.cdiv(channels, block), triton.cdiv(rows, each))
     _state_kernel[grid[::-1] if row_first else grid](
         store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
-        dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, dt.stride(0),
+        dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, B.stride(0),
         N=n_state, LEVELS=n_state.bit_length() - 1, R=rank, BLOCK_R=max(16, triton.next_power_of_2(max(rank, 1))),
         ROWS=each, BLOCK_E=block, SHARES=shares, ROW_FIRST=row_first,
-        EVICT="" if row_first else "evict_first", num_warps=warps, **options(x.device, rows),
+        EVICT="" if row_first else "evict_first", EARLY=PLAN.early and switches["PDL"] == 1, num_warps=warps,
+        **switches,
     )  # fmt: skip
     return y
 
