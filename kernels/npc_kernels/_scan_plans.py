@@ -22,6 +22,14 @@ class Plan(NamedTuple):
     """How many steps early rows of B and C are loaded (forward)."""
     channels: int = 32
     """Channels of a warp: 32, or 16 or (forward) 8, each shared by 2 or 4 lanes, for more warps of fewer registers."""
+    stages: int = 0
+    """Groups of `steps` tokens with room in shared memory (`_scan_staged`), at least 2; 0 for none.
+
+    The kernels then take no `prefetch` and no `ahead`. `steps` must be a multiple of SAVE_EVERY for a forward that
+    saves, and SAVE_EVERY for a backward.
+    """
+    chunk_len: int | None = None
+    """Tokens of a chunk in the backward, a multiple of 64, where not as in the forward; 0 for one pass."""
 
 
 def forward_plan(warps: int, saving: bool) -> Plan:

@@ -10,6 +10,7 @@ maths is in `kernels/README.md`.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from npc_kernels._scan_backward import _chunk_grad_kernel, _reduce_kernel, _scan
 from npc_kernels._scan_forward import _carry_kernel, _chunk_state_kernel, _scan_fwd_kernel
 from npc_kernels._scan_parts import LOG2E
 from npc_kernels._scan_plans import LANES, SAVE_EVERY, Plan, backward_plan, chunk_plan, forward_plan
+from npc_kernels._scan_staged import _staged_fwd_kernel, _staged_state_kernel
+from npc_kernels._scan_staged_backward import _staged_bwd_kernel
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -52,9 +55,11 @@ class SelectiveScan(torch.autograd.Function):
         if launch.n_chunks > 1:
             plan = chunk_plan(launch.warps)
             local, total, start = launch.chunk_buffers(x)
-            _chunk_state_kernel[launch.grid(plan)](
+            staged = launch.staged(plan, x, dt)
+            kernel: Any = _staged_state_kernel if staged else _chunk_state_kernel
+            kernel[launch.grid(plan)](
                 x, dt, bc, a2, dt_bias, seq_or_x, local, total, *launch.sizes, *_strides(x), *_strides(dt),
-                AHEAD=plan.ahead, **launch.steps(plan), **launch.flags,
+                **(staged or launch.steps(plan) | {"AHEAD": plan.ahead}), **launch.flags,
             )  # fmt: skip
             launch.carry(local, total, a2, initial_state, start, reverse=False)
         saving = any(ctx.needs_input_grad)
@@ -62,11 +67,14 @@ class SelectiveScan(torch.autograd.Function):
         y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         final = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
         plan = forward_plan(launch.warps, saving)
-        _scan_fwd_kernel[launch.grid(plan)](
+        early = launch.steps(plan) | {"PREFETCH": launch.prefetch(plan), "AHEAD": plan.ahead}
+        staged = launch.staged(plan, x, dt, z)
+        kernel = _staged_fwd_kernel if staged else _scan_fwd_kernel
+        kernel[launch.grid(plan)](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             *launch.sizes, launch.n_saves, *_strides(x), *_strides(dt), *_strides(z), out_row=channels,
             SAVE=SAVE_EVERY if saving else 0, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
-            PREFETCH=launch.prefetch(plan), AHEAD=plan.ahead, **launch.steps(plan), **launch.flags,
+            **(staged or early), **launch.flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
         ctx.launch, ctx.dtypes, ctx.has_start = launch, (A.dtype, B.dtype, C.dtype), initial_state is not None
@@ -83,6 +91,8 @@ class SelectiveScan(torch.autograd.Function):
         n_state = a2.shape[0]
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx
         into = None if dfinal is None else dfinal.float().contiguous()
+        bwd_plan = backward_plan(launch.warps)
+        launch = launch.chunked(bwd_plan.chunk_len)
         if launch.n_chunks > 1:
             local, total, carried = launch.chunk_buffers(x)
             plan = chunk_plan(launch.warps)
@@ -95,17 +105,19 @@ class SelectiveScan(torch.autograd.Function):
             into = carried
         dx, ddt = (torch.empty(x.shape, dtype=t.dtype, device=x.device) for t in (x, dt))
         dz = None if z is None else torch.empty(x.shape, dtype=z.dtype, device=x.device)
-        plan = backward_plan(launch.warps)
-        blocks = launch.grid(plan)[0]
+        blocks = launch.grid(bwd_plan)[0]
         part = torch.empty(batch, length, blocks, 2, n_state, dtype=torch.float32, device=x.device)
         dstart = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
         dparam = torch.empty(batch * launch.n_chunks, n_state + 2, channels, dtype=torch.float32, device=x.device)
-        _scan_bwd_kernel[launch.grid(plan)](
+        staged = launch.staged(bwd_plan, x, dt, z, dout)
+        early = launch.steps(bwd_plan) | {"PREFETCH": launch.prefetch(bwd_plan), "SAVE": SAVE_EVERY}
+        kernel: Any = _staged_bwd_kernel if staged else _scan_bwd_kernel
+        kernel[launch.grid(bwd_plan)](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into,
             dx, ddt, dx if dz is None else dz, part, dstart, dparam, *launch.sizes, launch.n_saves,
-            *_strides(x), *_strides(dt), *_strides(z), *_strides(dout), out_row=channels, SAVE=SAVE_EVERY,
+            *_strides(x), *_strides(dt), *_strides(z), *_strides(dout), out_row=channels,
             HAS_D=D is not None, HAS_Z=z is not None, HAS_INTO=into is not None, SUMS=launch.sums(x),
-            PREFETCH=launch.prefetch(plan), **launch.steps(plan), **launch.flags,
+            **(staged or early), **launch.flags,
         )  # fmt: skip
         db, dc = (torch.empty(batch, length, n_state, dtype=d, device=x.device) for d in ctx.dtypes[1:])
         _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, blocks, N=n_state, ROWS=16)
@@ -122,17 +134,28 @@ class _Launch:
     """Sizes and switches that the kernels of one scan share."""
 
     def __init__(self, x: Tensor, n_state: int, chunk_len: int, has_bias: bool, has_seq: bool) -> None:
-        batch, length, channels = x.shape
-        chunk_len = chunk_len or length
-        self.batch, self.n_state, self.channels = batch, n_state, channels
-        self.n_chunks = triton.cdiv(length, chunk_len)
-        self.n_saves = triton.cdiv(length, SAVE_EVERY)
-        self.warps = triton.cdiv(channels, LANES) * self.n_chunks * batch
-        self.sizes = (length, channels, chunk_len, self.n_chunks)
+        self.batch, self.length, self.channels = x.shape
+        self.n_state = n_state
+        self.n_saves = triton.cdiv(self.length, SAVE_EVERY)
+        self._chunk(chunk_len)
         # The instructions written by hand expect 16 states in a thread's registers.
         self.asm = n_state == 16 and x.device.type == "cuda"
         self._common = {"N": n_state, "num_warps": 1, "enable_fp_fusion": True}
         self.flags = {"ASM": self.asm, "HAS_BIAS": has_bias, "HAS_SEQ": has_seq, **self._common}
+
+    def _chunk(self, chunk_len: int) -> None:
+        chunk_len = chunk_len or self.length
+        self.n_chunks = triton.cdiv(self.length, chunk_len)
+        self.warps = triton.cdiv(self.channels, LANES) * self.n_chunks * self.batch
+        self.sizes = (self.length, self.channels, chunk_len, self.n_chunks)
+
+    def chunked(self, chunk_len: int | None) -> _Launch:
+        """The same launch in chunks of another length, if one is given."""
+        if chunk_len is None:
+            return self
+        other = copy(self)
+        other._chunk(chunk_len)
+        return other
 
     def grid(self, plan: Plan) -> tuple[int, int, int]:
         """One program for a warp's channels, a chunk and a row of the batch."""
@@ -143,11 +166,22 @@ class _Launch:
 
     def steps(self, plan: Plan) -> dict[str, int | bool | None]:
         """Steps at a time, and whether no program has channels or steps to spare (chunks are multiples of 64)."""
-        length, channels = self.sizes[:2]
-        block = self._block(plan)
-        full = length % plan.steps == 0 and channels % block == 0
         registers = plan.registers if self.asm else None
-        return {"STEPS": plan.steps, "FULL": full, "BLOCK_E": block, "maxnreg": registers}
+        return {"STEPS": plan.steps, "FULL": self._full(plan), "BLOCK_E": self._block(plan), "maxnreg": registers}
+
+    def _full(self, plan: Plan) -> bool:
+        return self.length % plan.steps == 0 and self.channels % self._block(plan) == 0
+
+    def staged(self, plan: Plan, *rows: Tensor | None) -> dict[str, int | None]:
+        """Arguments of a kernel that stages its inputs; empty where the plan or the inputs rule it out.
+
+        Copies are of 16 bytes at addresses that 16 divides.
+        """
+        even = all(t is None or _on_borders(t) for t in rows)
+        if plan.stages == 0 or self.n_state != 16 or not self._full(plan) or not even:
+            return {}
+        registers = plan.registers if self.asm else None
+        return {"STEPS": plan.steps, "BLOCK_E": self._block(plan), "STAGES": plan.stages, "maxnreg": registers}
 
     def prefetch(self, plan: Plan) -> int:
         """Cache level to ask ahead into."""
@@ -188,3 +222,8 @@ class _Launch:
 def _strides(t: Tensor | None) -> tuple[int, int]:
     """Strides over the batch and over L."""
     return (0, 0) if t is None else (t.stride(0), t.stride(1))
+
+
+def _on_borders(t: Tensor) -> bool:
+    """Whether all rows begin at addresses that 16 divides."""
+    return all(place * t.element_size() % 16 == 0 for place in t.stride()[:2]) and t.data_ptr() % 16 == 0
