@@ -21,7 +21,6 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
 
-import npc_kernels.selective_scan_triton as scan  # noqa: E402
 import torch  # noqa: E402
 import triton  # noqa: E402
 from npc_kernels import (  # noqa: E402
@@ -238,50 +237,10 @@ def train(bench: Bench, name: str, packed: bool) -> None:
         bench.rows.append(row | bench.where)
 
 
-def sweep(bench: Bench) -> None:
-    """Times of every launch plan at the training shapes, for choosing `forward_plan` and `backward_plan`."""
-    chosen = scan.forward_plan, scan.backward_plan
-    forward = [scan.Plan(*plan, 32) for plan in ((4, 128, 0, 0), (4, 128, 0, 1), (8, 168, 1, 1), (8, None, 1, 3))]
-    forward += [scan.Plan(s, None, p, a, 16) for s in (4, 8) for p in (0, 1) for a in (3, 4)]
-    forward += [scan.Plan(8, None, 1, 4, 8)]
-    backward = [scan.Plan(s, None, p, 0, c) for s in (2, 4) for p in (1, 2) for c in (32, 16)]
-    try:
-        for shape in ((64, 1024, 2048), (16, 1024, 2048)):
-            sweep_shape(bench, shape, forward, backward)
-    finally:
-        scan.forward_plan, scan.backward_plan = chosen
-
-
-def sweep_shape(bench: Bench, shape: tuple[int, int, int], forward: list[Any], backward: list[Any]) -> None:
-    inputs = scan_inputs(*shape)
-
-    def time_forward(what: str, plan: Any) -> None:
-        if not bench.late:
-            scan.forward_plan = lambda warps, saving: plan
-            bench.say(f"{shape} {what} {plan}: {do_bench(lambda: selective_scan(**inputs), rep=40):.3f} ms")
-
-    for plan in forward:
-        time_forward("forward", plan)
-    leaves = [v.requires_grad_() for v in inputs.values()]
-    for plan in [p for p in forward if p.steps <= scan.SAVE_EVERY]:
-        time_forward("forward, saving", plan)
-    y, _ = selective_scan(**inputs)
-    dy = torch.randn_like(y)
-
-    def time_backward(plan: Any) -> None:
-        if not bench.late:
-            scan.backward_plan = lambda warps: plan
-            ms = do_bench(lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True), rep=40)
-            bench.say(f"{shape} backward {plan}: {ms:.3f} ms")
-
-    for plan in backward:
-        time_backward(plan)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help="also time training steps")
-    parser.add_argument("--sweep", action="store_true", help="also time every launch plan")
+    parser.add_argument("--sweep", action="store_true", help="also choose launch plans (sweep_scan.py)")
     parser.add_argument("--seconds", type=float, default=300.0, help="start nothing new after this many seconds")
     options = parser.parse_args()
     bench = Bench(options.seconds)
@@ -294,7 +253,9 @@ def main() -> int:
     if options.train:
         jobs += [lambda n=n, p=p: train(bench, n, p) for n, p in (("tiny", False), ("tiny", True), ("57.9M", False))]
     if options.sweep:
-        jobs.append(lambda: sweep(bench))
+        from sweep_scan import sweep
+
+        jobs.append(lambda: sweep(min(120.0, bench.deadline - time.time())))
     failed = 0
     for job in jobs:
         if bench.late:

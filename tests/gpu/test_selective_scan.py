@@ -76,6 +76,26 @@ def test_lanes_of_a_channel(dtype: torch.dtype, channels: int, seq: str, monkeyp
         assert_close(found, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("channels", [32, 16, 8])
+@pytest.mark.parametrize("seq", ["", "seq_idx"], ids=["packed", "whole"])
+def test_staged_inputs(dtype: torch.dtype, channels: int, seq: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels that copy their inputs to shared memory: bits that stay, rows that lie apart, chunks and none."""
+    plan = scan.Plan(8, None, 0, 0, channels, 4)
+    backward = scan.Plan(scan.SAVE_EVERY, None, 0, 0, max(channels, 16), 3)
+    monkeypatch.setattr(scan, "forward_plan", lambda *_: plan)
+    monkeypatch.setattr(scan, "chunk_plan", lambda *_: plan)
+    for chunk_len, backward_chunk in ((None, None), (64, None), (64, 0)):
+        monkeypatch.setattr(scan, "backward_plan", lambda *_, n=backward_chunk: backward._replace(chunk_len=n))
+        inputs = scan_inputs(2, 192, 64, 16, dtype, "cuda", seq)
+        both = leaf(torch.randn(2, 192, 128), dtype, "cuda")
+        inputs["x"], inputs["z"] = both[..., :64], both[..., 64:]
+        run = lambda n=chunk_len, **named: selective_scan(**named, chunk_len=n)  # noqa: E731
+        assert_close(errors(run, selective_scan_ref, inputs), dtype)
+        with torch.no_grad():
+            assert all(torch.equal(a, b) for a, b in zip(run(**inputs), run(**inputs), strict=True))
+
+
 def test_rows_that_lie_apart() -> None:
     """x and z as the halves of one tensor, dt transposed: read where they are, or copied."""
     inputs = scan_inputs(2, 70, 64, 16, torch.float32, "cuda", "seq_idx")
