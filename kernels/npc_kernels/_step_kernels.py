@@ -150,20 +150,20 @@ def _linear_add_kernel(
 
 
 @triton.jit
-def _past(store_ptr, slots, slot_stride, offs_e, E, K: tl.constexpr):
+def _past(store_ptr, slots, slot_stride, offs_e, E, K: tl.constexpr, EVICT: tl.constexpr):
     """The K - 1 inputs before, oldest first, each a tile (rows, channels)."""
     mask = (slots >= 0)[:, None] & (offs_e < E)[None, :]
     line = store_ptr + slots.to(tl.int64)[:, None] * slot_stride + offs_e[None, :]
     past = ()
     for k in tl.static_range(K - 1):
-        past = past + (tl.load(line + k * E, mask=mask, other=0.0),)
+        past = past + (tl.load(line + k * E, mask=mask, other=0.0, eviction_policy=EVICT),)
     return past
 
 
 @triton.jit
 def _convolve(
     x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, EVICT: tl.constexpr,
 ):  # fmt: skip
     """SiLU(convolution) of a tile (rows, channels), zero where slots is negative; moves the store on."""
     inside = offs_e < E
@@ -176,15 +176,16 @@ def _convolve(
         y += past[k].to(tl.float32) * tl.load(weight_ptr + offs_e * w_e + k * w_k, mask=inside, other=0.0)[None, :]
     tl.debug_barrier()  # should a store be laid out over the threads otherwise than the loads
     for k in tl.static_range(1, K - 1):
-        tl.store(line + (k - 1) * E, past[k], mask=mask)
-    tl.store(line + (K - 2) * E, x, mask=mask)
+        tl.store(line + (k - 1) * E, past[k], mask=mask, eviction_policy=EVICT)
+    tl.store(line + (K - 2) * E, x, mask=mask, eviction_policy=EVICT)
     return tl.where(mask, y * _sigmoid(y), 0.0)
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _conv_kernel(
     x_ptr, store_ptr, slots_ptr, weight_ptr, bias_ptr, y_ptr, rows, E, x_row, slot_stride, w_e, w_k,
-    K: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr, HAS_BIAS: tl.constexpr, PDL: tl.constexpr,
+    K: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr, HAS_BIAS: tl.constexpr, EVICT: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     _let_next_start(PDL == 1)
     _wait_for_previous(PDL)
@@ -193,9 +194,9 @@ def _conv_kernel(
     mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
     slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
     x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
-    past = _past(store_ptr, slots, slot_stride, offs_e, E, K)
+    past = _past(store_ptr, slots, slot_stride, offs_e, E, K, EVICT)
     _let_next_start(PDL == 2)
-    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, HAS_BIAS)
+    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, HAS_BIAS, EVICT)
     tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
 
 
@@ -216,12 +217,12 @@ def _conv_project_kernel(
     if not EARLY:
         _wait_for_previous(PDL)
     slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
-    past = _past(store_ptr, slots, slot_stride, offs_e, E, K)
+    past = _past(store_ptr, slots, slot_stride, offs_e, E, K, "")
     if EARLY:
         _wait_for_previous(PDL)
     mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
     x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
-    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, True)
+    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, True, "")
     y = y.to(proj.dtype)
     tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
     part = tl.dot(y, tl.trans(proj), input_precision=PRECISION)

@@ -52,6 +52,8 @@ class StepPlan(NamedTuple):
     """The kernels they take: "many"; "shares", with x_proj from the convolution; "mixed", with dt_proj there too."""
     state_middle: tuple[int, int, int] = (128, 2, 1)
     """The recurrence for them."""
+    evict: str = ""
+    """How the stores of many rows pass through the L2 cache; bf16 states are evicted first in any case."""
     parts: tuple[int, int] = (1, 0)
     """How many streams share the rows of a step, from how many rows on."""
     aside: bool = False
@@ -152,6 +154,7 @@ def conv(x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor |
     _conv_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
         x, store, slots, weight, bias, y, rows, channels, x.stride(0), store.stride(0),
         *weight.stride(), K=weight.shape[1], BLOCK_B=each, BLOCK_E=block, HAS_BIAS=bias is not None,
+        EVICT=PLAN.evict if rows > FEW else "",
         num_warps=warps, **options(x.device, rows),
     )  # fmt: skip
     return y
@@ -217,13 +220,14 @@ def state(
     # fp32 states keep the memory busy, and then it is faster to walk over the rows first (H200, 8192 x 1536: 442 us
     # against 459); halves are bound by instructions, and want A left in the cache instead (286 against 271)
     row_first = store.dtype == torch.float32
+    evict = (PLAN.evict if rows > FEW else "") if row_first else "evict_first"
     grid = (triton.cdiv(channels, block), triton.cdiv(rows, each))
     _state_kernel[grid[::-1] if row_first else grid](
         store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
         dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, B.stride(0),
         N=n_state, LEVELS=n_state.bit_length() - 1, R=rank, BLOCK_R=max(16, triton.next_power_of_2(max(rank, 1))),
         ROWS=each, BLOCK_E=block, SHARES=shares, ROW_FIRST=row_first,
-        EVICT="" if row_first else "evict_first", EARLY=PLAN.early and switches["PDL"] == 1, num_warps=warps,
+        EVICT=evict, EARLY=PLAN.early and switches["PDL"] == 1, num_warps=warps,
         **switches,
     )  # fmt: skip
     return y
