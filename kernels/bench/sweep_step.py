@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 decode = importlib.import_module("npc_kernels.decode_step")
+if DRY:  # the interpreter multiplies no bf16, and fp32 weights would take the kernels for few rows at every size
+    norm_linear = importlib.import_module("npc_kernels.norm_linear")
+    decode.few_rows = norm_linear.few_rows = lambda rows, _: rows <= step_triton.FEW
 DEVICE = "cpu" if DRY else "cuda"
-DTYPE = torch.bfloat16
+DTYPE = torch.float32 if DRY else torch.bfloat16
 WORKERS = 14
 FEW_ROWS, MANY_ROWS = (1, 5) if DRY else (16, 1024)
 """Up to as many rows the kernels for few compete with each other only; from as many on, those for many."""
