@@ -284,6 +284,10 @@ class Sweep:
         ratio = case.anchor * COPY_GB_S / self.copy / ms
         kind = "forward+backward" if case.training else "forward"
         self.say(f"WINNER {case.shape} {kind}: {ms:.3f} ms, {ratio:.2f}x the anchor (goal {case.goal}): {won}")
+        if not case.training and not DRY:  # without what the host adds to short calls
+            from triton.testing import do_bench_cudagraph
+
+            self.say("in a graph:", f"{float(do_bench_cudagraph(call, return_mode='median')):.3f} ms")
 
 
 def milliseconds(call: Callable[[], object]) -> float:
