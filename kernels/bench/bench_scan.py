@@ -135,7 +135,14 @@ def worst(run: Any, reference: Any, inputs: dict[str, torch.Tensor]) -> float:
         outputs = [result] if isinstance(result, torch.Tensor) else list(result)
         torch.manual_seed(1)
         wanted = [v for v in leaves.values() if v.requires_grad]
-        made.append([*outputs, *torch.autograd.grad(outputs, wanted, [torch.randn_like(o) for o in outputs])])
+        made.append(
+            [
+                *outputs,
+                *torch.autograd.grad(
+                    outputs, wanted, [torch.randn(o.shape, device=o.device).to(o.dtype) for o in outputs]
+                ),
+            ]
+        )
     return max(
         float((a.double() - e.double()).square().mean().sqrt() / e.double().square().mean().sqrt().clamp(min=1e-30))
         for e, a in zip(*made, strict=True)
