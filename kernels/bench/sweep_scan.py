@@ -38,8 +38,11 @@ DEVICE = "cpu" if DRY else "cuda"
 WORKERS = 1 if DRY else 14
 COPY_GB_S = 4282
 CHOSEN = scan.forward_plan, scan.chunk_plan, scan.backward_plan
-BOUND = 6e-3
-"""Largest RMS error of a result or gradient, relative to the definition's: bf16 inputs, bf16 saved states."""
+BOUND = 2e-2 if DRY else 6e-3
+"""Largest RMS error of a result or gradient, relative to the definition's: bf16 inputs, bf16 saved states.
+
+The interpreter cuts what it stores as bf16 instead of rounding it.
+"""
 
 
 class Setup(NamedTuple):
