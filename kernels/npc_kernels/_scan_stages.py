@@ -6,7 +6,7 @@ scheduler waits for shared memory (some 30 cycles) instead of for the L2 cache. 
 """
 
 # Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated,misc"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated,misc,no-redef"
 
 from __future__ import annotations
 
