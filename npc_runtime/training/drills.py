@@ -50,9 +50,10 @@ EMBEDDED = 0.2
 """Chance that something else is said in the same breath before a fact told, and likewise after it."""
 
 
-NEVER_TOLD = (0, 0, 1, 1)
-"""How many things a conversation may ask that were never told. With one a conversation and more the model came to
-deny whatever was told in words new to it: of such facts it gave back 92 % before it met these questions, 55 % after."""
+NEVER_TOLD = (0, 1, 1, 1)
+"""How many things a conversation may ask that were never told: a balance. With (0, 1, 1, 2) a model of 36.5M came to
+deny what was told in words new to it (given back: 92 % before it met these questions, 55 % after); with (0, 0, 1, 1)
+and honest answers at weight 1 it claimed what it was never told (honest: 30 %, told facts 65 %)."""
 
 
 @dataclass(frozen=True, slots=True)
