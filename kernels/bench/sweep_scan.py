@@ -11,32 +11,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent / "tests")]
-DRY = "--dry" in sys.argv
-if DRY:
-    os.environ["TRITON_INTERPRET"] = "1"
+from sweep import COPY_GB_S, DEVICE, DRY, Clock  # isort: skip (sets the path and the interpreter)
 
-import npc_kernels.selective_scan_triton as scan  # noqa: E402
-import torch  # noqa: E402
-from npc_kernels import selective_scan_ref  # noqa: E402
-from npc_kernels._scan_plans import Plan  # noqa: E402
+import npc_kernels.selective_scan_triton as scan
+import torch
+from npc_kernels import selective_scan_ref
+from npc_kernels._scan_plans import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-DEVICE = "cpu" if DRY else "cuda"
 WORKERS = 1 if DRY else 14
-COPY_GB_S = 4282
 CHOSEN = scan.forward_plan, scan.chunk_plan, scan.backward_plan
 BOUND = 2e-2 if DRY else 6e-3
 """Largest RMS error of a result or gradient, relative to the definition's: bf16 inputs, bf16 saved states.
@@ -186,23 +178,12 @@ def work(part: int) -> None:
         print(json.dumps([setup.name, setup.backward is not None, channels, wrong]), flush=True)
 
 
-class Sweep:
+class Sweep(Clock):
     """The run: its clock, who may take part, who won."""
 
     def __init__(self, seconds: float) -> None:
-        self.started = time.time()
-        self.deadline = self.started + seconds
+        super().__init__(seconds)
         self.right: set[tuple[str, bool, int]] = set()
-        self.copy = float(COPY_GB_S)
-
-    def say(self, *words: object) -> None:
-        """Print with the clock."""
-        print(f"[{time.time() - self.started:6.1f}]", *words, flush=True)
-
-    @property
-    def late(self) -> bool:
-        """Whether the time is used up."""
-        return time.time() > self.deadline
 
     def check(self) -> None:
         """Have all candidates compiled and checked, in half of the time at most."""
@@ -230,19 +211,11 @@ class Sweep:
         backward = setups is BACKWARD
         return [s for s in setups if s.name == "default" or (s.name, backward, channels) in self.right]
 
-    def ceiling(self) -> None:
-        """Copy bandwidth."""
-        source = torch.randn(1 << (10 if DRY else 30), device=DEVICE, dtype=torch.bfloat16)
-        target = torch.empty_like(source)
-        ms = milliseconds(lambda: target.copy_(source))
-        self.copy = COPY_GB_S if DRY else 4 * source.numel() / ms / 1e6
-        self.say(f"copy {self.copy:.0f} GB/s (anchors: {COPY_GB_S})")
-
     def best(self, what: str, tries: list[tuple[str, Callable[[], object]]]) -> str:
         """Time what is to be tried; the name of the fastest."""
         times: dict[str, float] = {}
         for name, call in tries:
-            if self.late and times:
+            if self.late() and times:
                 break
             try:
                 times[name] = milliseconds(call)
@@ -312,9 +285,9 @@ def sweep(seconds: float) -> None:
     """Check, time and name the winners."""
     this = Sweep(seconds)
     this.check()
-    this.ceiling()
+    this.ceiling(milliseconds)
     for case in CASES:
-        if this.late:
+        if this.late():
             this.say("no time for", case)
             continue
         try:

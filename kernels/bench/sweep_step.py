@@ -11,25 +11,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import subprocess
 import sys
 import time
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent / "tests")]
-DRY = "--dry" in sys.argv
-if DRY:
-    os.environ["TRITON_INTERPRET"] = "1"
+from sweep import COPY_GB_S, DEVICE, DRY, Clock  # isort: skip (sets the path and the interpreter)
 
-import torch  # noqa: E402
-from npc_kernels import StepWeights, product_triton, step_triton  # noqa: E402
-from npc_kernels.product_triton import Tile  # noqa: E402
-from npc_kernels.step_triton import SHARE, StepPlan, quarter  # noqa: E402
-from step_cases import step_weights  # noqa: E402
+import torch
+from npc_kernels import StepWeights, product_triton, step_triton
+from npc_kernels.product_triton import Tile
+from npc_kernels.step_triton import SHARE, StepPlan, quarter
+from step_cases import step_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +34,6 @@ decode = importlib.import_module("npc_kernels.decode_step")
 if DRY:  # the interpreter multiplies no bf16, and fp32 weights would take the kernels for few rows at every size
     norm_linear = importlib.import_module("npc_kernels.norm_linear")
     decode.few_rows = norm_linear.few_rows = lambda rows, _: rows <= step_triton.FEW
-DEVICE = "cpu" if DRY else "cuda"
 DTYPE = torch.float32 if DRY else torch.bfloat16
 WORKERS = 14
 FEW_ROWS, MANY_ROWS = (1, 5) if DRY else (16, 1024)
@@ -51,7 +44,6 @@ ANCHORS_130M = {1: 0.732, 16: 0.750, 128: 1.010, 1024: 2.96, 8192: 20.75}
 HALF_STATE = {("tiny", 8192): 5.99, ("130m", 1024): 2.94, ("130m", 8192): 19.1}
 """Milliseconds of mamba_ssm's greedy step; those with a bf16 state where they were measured apart."""
 GOALS = {1: 2.0, 16: 1.8, 128: 1.5, 1024: 1.3, 8192: 1.25}
-COPY_GB_S = 4282
 SIZES = {"tiny": (16, 1, 99) if DRY else (512, 12, 8192), "130m": (32, 1, 99) if DRY else (768, 24, 50280)}
 
 ONE = [
@@ -229,31 +221,13 @@ def microseconds(calls: list[Callable[[], object]], repeats: int = 12) -> float:
     return graph_us(calls, repeats)[1]
 
 
-class Sweep:
+class Sweep(Clock):
     """The run: its clock and what it found."""
 
     def __init__(self, seconds: float) -> None:
-        self.started = time.time()
-        self.deadline = self.started + seconds
+        super().__init__(seconds)
         self.tiles: Tiles = {}
         self.best: dict[str, tuple[float, Option]] = {}
-        self.copy = float(COPY_GB_S)
-
-    def say(self, *words: object) -> None:
-        """Print with the clock."""
-        print(f"[{time.time() - self.started:6.1f}]", *words, flush=True)
-
-    def late(self, reserve: float = 0.0) -> bool:
-        """Whether less than `reserve` seconds are left."""
-        return time.time() > self.deadline - reserve
-
-    def ceiling(self) -> None:
-        """Copy bandwidth."""
-        source = torch.randn(1 << (10 if DRY else 30), device=DEVICE, dtype=torch.bfloat16)
-        target = torch.empty_like(source)
-        us = microseconds([lambda: target.copy_(source)])
-        self.copy = COPY_GB_S if DRY else 4 * source.numel() / us / 1e3
-        self.say(f"copy {self.copy:.0f} GB/s (anchors: {COPY_GB_S})")
 
     def product(self, product: Product) -> None:
         """Time every tile of one product; the fastest with the default's bits is kept."""
@@ -436,7 +410,7 @@ def main() -> int:
         except subprocess.TimeoutExpired:
             worker.kill()
     sweep.say("compiled")
-    sweep.ceiling()
+    sweep.ceiling(lambda call: microseconds([call]) / 1e3)
     for rows in sorted(set(BATCHES) | (set() if DRY else {2048, 4096})):
         for product in products("tiny", rows) if rows >= 64 or DRY else ():
             if not sweep.late(75):
