@@ -175,7 +175,7 @@ class Drills:
         deck = self._core if self._core and rng.random() < 0.35 else self.cards.player
         card = rng.choice(deck)
         fact = threads.Facts(card, rng, self.unseen)
-        kin = threads.near(card)
+        kin = fact.kin
         if not fact.fits or kin & plan.used:
             return
         plan.used |= kin

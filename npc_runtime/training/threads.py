@@ -6,7 +6,7 @@ A thread is a list of steps that must come in order; a step is a few turns that 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from npc_runtime.persona import MOODS
 from npc_runtime.training.cards import CORE
@@ -75,6 +75,36 @@ class Told:
 
     kind: str
     facts: tuple[str, ...]
+
+
+class Fact(Protocol):
+    """Something told, perhaps corrected, and asked again: a card's (`Facts`) or one of a grammar's."""
+
+    @property
+    def kin(self) -> set[str]:
+        """What it is about; nothing that shares a word of this is called never told in the same conversation."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is told answers what can be asked."""
+
+    def told(self) -> Told:
+        """The values that the answer must hold, as they are now."""
+
+    def tell(self, before: str = "", after: str = "") -> Step:
+        """The player tells it, perhaps between two other remarks."""
+
+    def volunteer(self) -> Step | None:
+        """The character uses it unasked; None where it cannot."""
+
+    def correct(self) -> Step | None:
+        """The player corrects it; from here on the new value holds. None where it cannot be said clearly."""
+
+    def ask(self) -> Step:
+        """The player asks, the character answers."""
+
+    def beside(self) -> Step | None:
+        """The player asks something so near that only a word or two tell it apart, never told: honest ignorance."""
 
 
 def near(card: PlayerCard) -> set[str]:
@@ -158,6 +188,11 @@ class Facts:
         self._answers = with_slots(card.answer, self.known)
 
     @property
+    def kin(self) -> set[str]:
+        """See `near`."""
+        return near(self.card)
+
+    @property
     def fits(self) -> bool:
         """Whether what is told answers what can be asked."""
         return bool(self._answers) and bool(usable(self.card.ask, self.known)) and bool(self.known)
@@ -216,6 +251,10 @@ class Facts:
         if not self._noisy:
             return (heard(question), answer)
         return (heard(aside(question, self._rng), self._rng), answer)
+
+    def beside(self) -> Step | None:
+        """Cards know nothing of their neighbours."""
+        return None
 
     def _worded(self, text: str) -> str:
         return reworded(text, self._rng) if self._noisy else text
