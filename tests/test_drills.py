@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -159,3 +160,15 @@ def test_rewording_keeps_slots_and_changes_words() -> None:
     assert len(made) > 20
     assert all(text.count("{person}") == 1 for text in made)
     assert threads.reworded("E: The player puts a {item} down.", rng(3)) == "E: The player puts a {item} down."
+
+
+def test_people_of_a_trade_hear_talk_of_their_trade() -> None:
+    swords = SmalltalkCard(
+        ("Got swords?",), ("wary",), (("plain", ("Two.",)), ("gruff", ("Pay first.",))), ("cook", "old man")
+    )
+    drills = Drills(replace(CARDS, trades=(swords,)), SCENES)
+    lines = [drills.conversation(rng(seed), Shape(filler=8))[1] for seed in range(20)]
+    assert any(line.text in ("Two.", "Pay first.") for turns in lines for line in turns)
+    baker = [Scene(Persona("Bo", "baker"), SCENES[0].lines, "s", typed=True)]
+    other = Drills(replace(CARDS, trades=(swords,)), baker)
+    assert not any(line.text == "Two." for seed in range(20) for line in other.conversation(rng(seed), Shape())[1])

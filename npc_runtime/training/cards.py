@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DECKS = resources.files("npc_runtime.training") / "decks"
 """Our own cards."""
 
+PLAIN = "plain"
+"""Replies that fit any temperament."""
+
 TEMPERAMENTS = ("gruff", "kind", "nervous", "proud", "sly", "solemn", "cheerful", "simple")
 
 CORE = frozenset({"name", "home_town", "trade", "pet", "gift_to_npc", "debt_to", "price_agreed", "sister_name"})
@@ -77,6 +80,8 @@ class SmalltalkCard:
     say: Texts
     mood: Texts
     reply: tuple[tuple[str, Texts], ...]
+    roles: Texts = ()
+    """Words of the roles that it is said to; to anyone when there are none."""
 
     @property
     def key(self) -> str:
@@ -84,8 +89,9 @@ class SmalltalkCard:
         return self.say[0]
 
     def replies(self, temperament: str) -> Texts:
-        """The replies of a temperament, or of the first one that has any."""
-        return dict(self.reply).get(temperament) or self.reply[0][1]
+        """The replies of a temperament and those that fit any; or of the first one that has any."""
+        known = dict(self.reply)
+        return known.get(temperament, ()) + known.get(PLAIN, ()) or self.reply[0][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ class Cards:
     identity: tuple[PersonaCard, ...] = ()
     player: tuple[PlayerCard, ...] = ()
     smalltalk: tuple[SmalltalkCard, ...] = ()
+    trades: tuple[SmalltalkCard, ...] = ()
+    """What is said to people of a trade."""
     templates: tuple[Template, ...] = ()
 
     def split(self, one_in: int = 12) -> tuple[Cards, Cards]:
@@ -140,6 +148,7 @@ def cards_in(*folders: Path | Traversable) -> Cards:
         identity=_deck(texts, ("persona-identity",), _persona_card),
         player=_deck(texts, ("player-",), _player_card),
         smalltalk=_deck(texts, ("smalltalk",), _smalltalk_card),
+        trades=_deck(texts, ("roles-",), _smalltalk_card),
         templates=_deck(texts, ("templates-",), _template),
     )
 
@@ -200,7 +209,9 @@ def _smalltalk_card(data: dict[str, Any]) -> SmalltalkCard:
     moods = _texts(data, "mood")
     if not set(moods) <= set(MOODS):
         raise ValueError(f"`mood` must be among {', '.join(MOODS)}")
-    reply = tuple((name, tuple(map(str, data["reply"][name]))) for name in TEMPERAMENTS if data["reply"].get(name))
+    reply = tuple(
+        (name, tuple(map(str, data["reply"][name]))) for name in (PLAIN, *TEMPERAMENTS) if data["reply"].get(name)
+    )
     if not reply:
-        raise ValueError("`reply` must hold at least one temperament")
-    return SmalltalkCard(_texts(data, "say"), moods, reply)
+        raise ValueError(f"`reply` must hold `{PLAIN}` or at least one temperament")
+    return SmalltalkCard(_texts(data, "say"), moods, reply, _texts(data, "roles", False))

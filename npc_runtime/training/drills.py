@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
 
-    from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard
+    from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
     from npc_runtime.training.corpus import Line, Scene
     from npc_runtime.training.threads import Step
 
@@ -49,6 +50,9 @@ SCENE_FILLER = 0.0
 EMBEDDED = 0.2
 """Chance that something else is said in the same breath before a fact told, and likewise after it."""
 
+
+SMALLTALK, TRADE_TALK = 0.6, 0.5
+"""Shares of filler: small talk (else other scenes), and within small talk what fits the character's trade."""
 
 NEVER_TOLD = (0, 1, 1, 1)
 """How many things a conversation may ask that were never told: a balance. With (0, 1, 1, 2) a model of 36.5M came to
@@ -92,6 +96,8 @@ class Drills:
         self._told = {id(scene) for scene in scenes if self._renamer.told_names(scene)}
         self._remarks = _remarks(scene for scene in scenes if id(scene) not in self._told) or [""]
         self._talk = [card for card in cards.smalltalk if card.say[0] not in _SKIPPED_TALK]
+        self._trades = cards.trades
+        self._trade_talk: dict[str, list[SmalltalkCard]] = {}
         self._secrets = [card for card in cards.persona if "secret" in card.tags and card.guard]
         self._wants = [card for card in cards.persona if "want" in card.tags]
         self._facts = [card for card in cards.persona if not {"want", "secret"} & set(card.tags)]
@@ -228,13 +234,21 @@ class Drills:
         """`count` exchanges of filler, from this character's scenes, other scenes, and small talk."""
         named = bool({"name", "nickname"} & (plan.used | {known}))
         while count > 0:
-            if self._talk and rng.random() < 0.55:
-                steps = [threads.smalltalk(rng.choice(self._talk), plan.temperament, rng)]
+            if self._talk and rng.random() < SMALLTALK:
+                trade = self._said_to(plan.persona.role) if rng.random() < TRADE_TALK else []
+                steps = [threads.smalltalk(rng.choice(trade or self._talk), plan.temperament, rng)]
             else:
                 steps = self._chunk(plan, rng, min(count, rng.randint(2, 8)), named)
             if steps:
                 plan.threads.append(steps)
                 count -= len(steps)
+
+    def _said_to(self, role: str) -> list[SmalltalkCard]:
+        """What players say to people of a role."""
+        if role not in self._trade_talk:
+            words = f" {' '.join(re.findall('[a-z]+', role.lower()))} "
+            self._trade_talk[role] = [card for card in self._trades if any(f" {of} " in words for of in card.roles)]
+        return self._trade_talk[role]
 
     def _chunk(self, plan: _Plan, rng: random.Random, count: int, named: bool) -> list[Step]:
         own = bool(plan.scenes) and rng.random() < 0.6
