@@ -29,6 +29,9 @@ def train(
         str | None,
         typer.Option("--from", help="Fine-tune this Bundle on your own scenes.", show_default="none"),
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Begin the recipe from this Bundle's weights.", show_default="fresh weights")
+    ] = None,
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus folder to pack into --data first.", show_default="packed already")
     ] = None,
@@ -49,6 +52,7 @@ def train(
     if from_ is not None:
         raise typer.Exit(_finetune(from_, data, out, float("inf") if seconds is None else seconds, workers))
     path = _recipe(recipe)
+    from npc_runtime.bundle import find_bundle
     from npc_runtime.training.__main__ import main as run
     from npc_runtime.training.prepare import prepare
 
@@ -57,7 +61,8 @@ def train(
             print(line, file=sys.stderr, flush=True)
     limit = [] if seconds is None else ["--seconds", str(seconds)]
     often = ["--every", str(every), "--workers", str(workers)]
-    raise typer.Exit(run([str(path), "--data", str(data), "--out", str(out), *limit, *often]))
+    begin = [] if start is None else ["--start", str(find_bundle(start))]
+    raise typer.Exit(run([str(path), "--data", str(data), "--out", str(out), *limit, *often, *begin]))
 
 
 def _finetune(bundle: str, data: Path, out: Path, seconds: float, workers: int) -> int:

@@ -92,12 +92,10 @@ def finetune(
     check_memory(recipe, at.world, at.device)
     material = _material(tokenizer, scenes, unseen, recipe)
     say(f"{len(scenes)} scenes to learn, {len(unseen)} to measure with, {recipe.phases[0].steps} steps")
-    run = Run(recipe, material, out, at, say)
+    run = Run(recipe, material, out, at, say, _model(bundle, at).state_dict())
     say("measuring the Bundle as it is ...")
     before = _measured(_model(bundle, at), material, probes)
     say(f"measured, after {time.monotonic() - begun:.0f} s")
-    if not run.place.tokens:
-        run.model.load_state_dict(_model(bundle, at).state_dict())
     if not run.go(seconds - (time.monotonic() - begun)):
         return None
     say("measuring what was learned ...")

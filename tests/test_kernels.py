@@ -30,7 +30,7 @@ if INTERPRETED:
         selective_scan_ref,
     )
     from npc_kernels.rms_norm_triton import AddRMSNorm
-    from npc_kernels.selective_scan_triton import SAVE_EVERY, Plan, SelectiveScan
+    from npc_kernels.selective_scan_triton import SelectiveScan
 
     torch.set_num_threads(1)
 
@@ -88,45 +88,22 @@ def test_scan_without_a_gradient_for_the_final_state() -> None:
 
 
 @interpreted
-@pytest.mark.parametrize(("channels", "ahead"), [(16, 3), (8, 6)])
-def test_scan_by_other_plans(channels: int, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two and four lanes a channel, rows loaded several steps early, in chunks."""
-    plan = Plan(4, None, 0, ahead, channels)
-    monkeypatch.setattr(selective_scan_triton, "forward_plan", lambda *_: plan)
-    monkeypatch.setattr(selective_scan_triton, "chunk_plan", lambda *_: plan._replace(steps=8))
-    monkeypatch.setattr(selective_scan_triton, "backward_plan", lambda *_: plan._replace(channels=16))
-    inputs = scan_inputs(1, 13, 20, 16)
-    found = errors(lambda **named: SelectiveScan.apply(*named.values(), 8), selective_scan_ref, inputs)
-    assert_close(found, torch.float32)
-
-
-@interpreted
-@pytest.mark.parametrize(
-    ("without", "channels", "backward_chunk"), [("", 32, 16), ("seq_idx", 16, 0), ("z D", 8, None)]
-)
-def test_scan_by_the_staged_kernels(
-    without: str, channels: int, backward_chunk: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The order of groups, their places and the chunks of the backward; the copies themselves need a GPU."""
-    plan = Plan(8, None, 0, 0, channels, 3)
-    monkeypatch.setattr(selective_scan_triton, "forward_plan", lambda *_: plan)
-    monkeypatch.setattr(selective_scan_triton, "chunk_plan", lambda *_: plan)
-    backward = Plan(SAVE_EVERY, None, 0, 0, max(channels, 16), 2, backward_chunk)
-    monkeypatch.setattr(selective_scan_triton, "backward_plan", lambda *_: backward)
+@pytest.mark.parametrize(("without", "chunk"), [("", 8), ("seq_idx", 8), ("z D", 0)])
+def test_scan_by_the_staged_kernels(without: str, chunk: int) -> None:
+    """The order of groups and their places; the copies themselves need a GPU."""
     inputs = scan_inputs(1, 16, 32, 16, without=without)
-    found = errors(lambda **named: SelectiveScan.apply(*named.values(), 8), selective_scan_ref, inputs)
+    found = errors(lambda **named: SelectiveScan.apply(*named.values(), chunk), selective_scan_ref, inputs)
     assert_close(found, torch.float32)
 
 
 @interpreted
-def test_rows_off_the_borders_are_not_staged() -> None:
+def test_what_is_not_staged() -> None:
+    """Rows off the borders of 16 bytes, and lengths with a remainder."""
     inputs = scan_inputs(1, 8, 32, 16)
     launch = selective_scan_triton._Launch(inputs["x"], 16, 0, True, True)
-    plan = Plan(4, None, 0, 0, 32, 2)
-    assert launch.staged(plan, inputs["x"], None) == {"STEPS": 4, "BLOCK_E": 32, "STAGES": 2, "maxnreg": None}
-    assert not launch.staged(plan, torch.randn(1, 8, 33)[..., 1:])
-    assert not launch.staged(plan._replace(steps=16), inputs["x"])
-    assert not launch.staged(plan._replace(stages=0), inputs["x"])
+    assert launch.staged(8, 4, inputs["x"], None) == {"STEPS": 8, "STAGES": 4}
+    assert not launch.staged(8, 4, torch.randn(1, 8, 33)[..., 1:])
+    assert not launch.staged(16, 4, inputs["x"])
 
 
 @interpreted

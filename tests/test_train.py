@@ -17,7 +17,7 @@ from npc_runtime.model.config import ModelConfig
 from npc_runtime.model.mamba import Mamba
 from npc_runtime.training import average, memory, train
 from npc_runtime.training.batches import Batches, make_batch, read_material
-from npc_runtime.training.checkpoint import NAME
+from npc_runtime.training.checkpoint import NAME, bundle_weights
 from npc_runtime.training.export import dense_tensors, export
 from npc_runtime.training.give import give_weights, take_weights
 from npc_runtime.training.loss import character_loss
@@ -88,6 +88,17 @@ def test_the_loss_falls_through_the_phases_and_a_bundle_comes_out(folder: Path, 
     assert Bundle.load(bundle.path).bits == 8
     tensors = dense_tensors(run.model.state_dict(), mine.model)
     assert tensors["layers.0.dt_bias"].shape == (64,)
+    begun = Run(mine, run.material, tmp_path / "on", CPU, told.append, start(bundle, mine, folder))
+    assert torch.equal(begun.model.state_dict()["layers.0.mixer.D"], run.model.state_dict()["layers.0.mixer.D"])
+    with pytest.raises(ConfigError, match="trains ModelConfig"):
+        start(bundle, replace(mine, model=ModelConfig(d_model=64, n_layer=1, vocab_size=400)), folder)
+    (tmp_path / "tokenizer.model").write_bytes(b"other pieces")
+    with pytest.raises(ConfigError, match="reads other pieces"):
+        start(bundle, mine, tmp_path)
+
+
+def start(bundle: Bundle, recipe: Recipe, folder: Path) -> dict[str, torch.Tensor]:
+    return bundle_weights(bundle, recipe, folder / "tokenizer.model")
 
 
 def test_a_resumed_run_goes_on_as_if_never_stopped(folder: Path, tmp_path: Path) -> None:

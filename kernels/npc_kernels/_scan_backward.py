@@ -15,11 +15,9 @@ from npc_kernels._scan_parts import (
     _decay,
     _delta,
     _if,
-    _prefetch,
     _row,
     _rows,
     _sigmoid,
-    _states,
     _store_channel_sums,
     _zero,
 )
@@ -38,7 +36,7 @@ def _chunk_grad_kernel(
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -76,20 +74,20 @@ def _scan_bwd_kernel(
     L, E, chunk_len, n_chunks, n_saves, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
     z_batch, z_row: tl.constexpr, dout_batch, dout_row: tl.constexpr, out_row: tl.constexpr,
     N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
-    STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
+    STEPS: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_INTO: tl.constexpr,
-    SUMS: tl.constexpr, PREFETCH: tl.constexpr,
+    SUMS: tl.constexpr,
 ):  # fmt: skip
     """All gradients of a chunk, newest token first.
 
-    From each saved state SAVE steps are run again, the newest STEPS of them kept in registers and then walked back.
+    From each saved state STEPS steps are run again, kept in registers and then walked back.
     dB and dC leave as sums over this program's channels, the gradients of A, D and the bias as sums over its tokens.
     """
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -110,38 +108,13 @@ def _scan_bwd_kernel(
     blocks = tl.cdiv(count, STEPS)
     for i in range(blocks):
         t0 = (blocks - 1 - i) * STEPS
-        saved = t0 // SAVE
-        save = save_ptr + (batch * n_saves + first // SAVE + saved) * N * E
-        state = tl.load(save + tile, mask=mask_e[None, :], other=0.0)
-        state = state.to(tl.float32)
+        save = save_ptr + (batch * n_saves + (first + t0) // STEPS) * N * E
+        state = tl.load(save + tile, mask=mask_e[None, :], other=0.0).to(tl.float32)
         xs = _rows(x_base, x_row, t0, count, offs_e, E, STEPS, FULL)
         dts = _rows(dt_base, dt_row, t0, count, offs_e, E, STEPS, FULL)
         douts = _rows(dout_base, dout_row, t0, count, offs_e, E, STEPS, FULL)
         zs = _rows(z_base, z_row, t0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
         shifts = _borders(seq_base, first, t0, count, STEPS, HAS_SEQ, FULL)
-        for r0 in range(saved * SAVE, t0, STEPS):
-            replay_xs = _rows(x_base, x_row, r0, count, offs_e, E, STEPS, FULL)
-            replay_dts = _rows(dt_base, dt_row, r0, count, offs_e, E, STEPS, FULL)
-            replay_shifts = _borders(seq_base, first, r0, count, STEPS, HAS_SEQ, FULL)
-            for s in tl.static_range(STEPS):
-                t = r0 + s
-                delta = _delta(replay_dts[s], bias, t, count, FULL)
-                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
-                step = (delta * replay_xs[s].to(tl.float32))[None, :] * b_row
-                state = _decay(delta, a2, replay_shifts[s], HAS_SEQ) * state + step
-        if PREFETCH > 0:  # the next group: its saved state, its rows, its B and C
-            lane, t = tl.arange(0, 32), tl.maximum(t0 - STEPS, 0)
-            column = tl.program_id(0) * BLOCK_E
-            row = lane - N  # lanes N and up take the rows, the ones below the saved state
-            to = t + lane % STEPS
-            address = (x_base + to * x_row + column).to(tl.int64)
-            address = tl.where(row < 3 * STEPS, (dt_base + to * dt_row + column).to(tl.int64), address)
-            address = tl.where(row < 2 * STEPS, (dout_base + to * dout_row + column).to(tl.int64), address)
-            if HAS_Z:
-                address = tl.where(row < STEPS, (z_base + to * z_row + column).to(tl.int64), address)
-            line = save_ptr + (batch * n_saves + (first + t) // SAVE) * N * E + lane % N * E + column
-            _prefetch(tl.where(lane < N, line.to(tl.int64), address), PREFETCH)
-            _prefetch((bc_base + to * 2 * N).to(tl.int64), 1)
         olds = ()  # what is left of the state before each step
         for s in tl.static_range(STEPS):
             t = t0 + s

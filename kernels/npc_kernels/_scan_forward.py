@@ -2,7 +2,6 @@
 
 # Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated,misc"
-# ruff: noqa: RUF005
 
 from __future__ import annotations
 
@@ -14,12 +13,9 @@ from npc_kernels._scan_parts import (
     _decay,
     _delta,
     _if,
-    _prefetch,
     _row,
     _rows,
-    _shift,
     _sigmoid,
-    _states,
 )
 
 
@@ -28,14 +24,14 @@ def _chunk_state_kernel(
     x_ptr, dt_ptr, bc_ptr, a_ptr, bias_ptr, seq_ptr, end_ptr, sum_ptr,
     L, E, chunk_len, n_chunks, x_batch, x_row: tl.constexpr, dt_batch, dt_row: tl.constexpr,
     N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr, STEPS: tl.constexpr,
-    HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, AHEAD: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr,
 ):  # fmt: skip
     """State at the end of a chunk that starts from zero, and the sum of delta over it."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -45,9 +41,6 @@ def _chunk_state_kernel(
     bc_base, seq_base = bc_ptr + token * 2 * N, seq_ptr + token
     state = tl.zeros((N, BLOCK_E), tl.float32)
     total = tl.zeros((BLOCK_E,), tl.float32)
-    b_rows = ()
-    for i in tl.static_range(AHEAD):
-        b_rows = b_rows + (_row(bc_base, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
     xs = _rows(x_base, x_row, 0, count, offs_e, E, STEPS, FULL)
     dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     for t0 in range(0, count, STEPS):
@@ -57,11 +50,7 @@ def _chunk_state_kernel(
         for s in tl.static_range(STEPS):
             t = t0 + s
             delta, shift = _delta(dts[s], bias, t, count, FULL), shifts[s]
-            if AHEAD > 0:
-                b_row, later = b_rows[0], tl.minimum(t + AHEAD, count - 1)
-                b_rows = _shift(b_rows, _row(bc_base, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
-            else:
-                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             state = _decay(delta, a2, shift, HAS_SEQ) * state + (delta * xs[s].to(tl.float32))[None, :] * b_row
             total += delta - shift  # A is negative, so a border's share must be +1e30
         xs, dts = next_xs, next_dts
@@ -100,14 +89,13 @@ def _scan_fwd_kernel(
     N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr, FULL: tl.constexpr,
     STEPS: tl.constexpr, SAVE: tl.constexpr, HAS_D: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SEQ: tl.constexpr, HAS_START: tl.constexpr,
-    PREFETCH: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     """y and the final state of a chunk (all of L when there is one); every SAVE steps the state, for the backward."""
     chunk, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     first = chunk * chunk_len
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
-    offs_n, offs_e = _states(N, BLOCK_E), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
+    offs_n, offs_e = tl.arange(0, N), tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     mask_e = _if(True, offs_e, E, FULL)
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile, mask=mask_e[None, :], other=0.0)
@@ -124,24 +112,11 @@ def _scan_fwd_kernel(
     dts = _rows(dt_base, dt_row, 0, count, offs_e, E, STEPS, FULL)
     zs = _rows(z_base, z_row, 0, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
     shifts = _borders(seq_base, first, 0, count, STEPS, HAS_SEQ, FULL)
-    b_rows, c_rows = (), ()
-    for i in tl.static_range(AHEAD):
-        b_rows = b_rows + (_row(bc_base, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
-        c_rows = c_rows + (_row(bc_base + N, tl.minimum(i, count - 1), count, offs_n, N, BLOCK_E, ASM, FULL),)
     for t0 in range(0, count, STEPS):
         next_shifts = _borders(seq_base, first, t0 + STEPS, count, STEPS, HAS_SEQ, FULL)
         next_xs = _rows(x_base, x_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         next_dts = _rows(dt_base, dt_row, t0 + STEPS, count, offs_e, E, STEPS, FULL)
         next_zs = _rows(z_base, z_row, t0 + STEPS, count, offs_e, E, STEPS, FULL) if HAS_Z else ()
-        if PREFETCH > 0:
-            lane, column = tl.arange(0, 32), tl.program_id(0) * BLOCK_E
-            to = tl.minimum(t0 + 2 * STEPS + lane % STEPS, count - 1)
-            address = (bc_base + tl.minimum(t0 + STEPS + lane % STEPS, count - 1) * 2 * N).to(tl.int64)
-            address = tl.where(lane < 3 * STEPS, (dt_base + to * dt_row + column).to(tl.int64), address)
-            address = tl.where(lane < 2 * STEPS, (x_base + to * x_row + column).to(tl.int64), address)
-            if HAS_Z:
-                address = tl.where(lane < STEPS, (z_base + to * z_row + column).to(tl.int64), address)
-            _prefetch(address, PREFETCH)
         if SAVE > 0:  # noqa: SIM102 (t0 % 0 must not be compiled)
             if SAVE == STEPS or t0 % SAVE == 0:
                 place = batch * n_saves + (first + t0) // SAVE
@@ -149,13 +124,8 @@ def _scan_fwd_kernel(
         for s in tl.static_range(STEPS):
             t = t0 + s
             x, delta = xs[s].to(tl.float32), _delta(dts[s], bias, t, count, FULL)
-            if AHEAD > 0:
-                b_row, c_row, later = b_rows[0], c_rows[0], tl.minimum(t + AHEAD, count - 1)
-                b_rows = _shift(b_rows, _row(bc_base, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
-                c_rows = _shift(c_rows, _row(bc_base + N, later, count, offs_n, N, BLOCK_E, ASM, FULL), AHEAD)
-            else:
-                b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
-                c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            b_row = _row(bc_base, t, count, offs_n, N, BLOCK_E, ASM, FULL)
+            c_row = _row(bc_base + N, t, count, offs_n, N, BLOCK_E, ASM, FULL)
             state = _decay(delta, a2, shifts[s], HAS_SEQ) * state + (delta * x)[None, :] * b_row
             y = tl.sum(state * c_row, 0) + skip * x
             if HAS_Z:

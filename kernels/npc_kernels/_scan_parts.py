@@ -1,7 +1,6 @@
 """The parts that the kernels of the selective scan are put together from.
 
-A tile is (N, BLOCK_E) with the channels along the lanes: Triton's default layout then gives each thread one column, or
-with 16 or 8 channels half or a quarter of one.
+A tile is (N, BLOCK_E) with the channels along the lanes: Triton's default layout then gives each thread one column.
 Tiles of memory are addressed with a run-time E, whose divisibility Triton does not know: were it known, the tile
 would be loaded as vectors of channels and every tile after it laid out that way.
 """
@@ -20,24 +19,23 @@ LN2 = tl.constexpr(0.6931471805599453)
 RESET = tl.constexpr(-1.0e30)  # added to an exponent it makes the decay exactly 0, also in a sum over a chunk
 
 
-def _channel_sums_asm(split: bool, states: int) -> str:
-    """PTX that sums two tiles over the channels, `states` (16 or 8) of them in a thread, and stores a lane's sum.
+def _channel_sums_asm(split: bool) -> str:
+    """PTX that sums two tiles of 16 states over the channels, one a thread, and stores a lane's sum.
 
-    The tiles' registers v come as inputs after `states` results, then the addresses; 0 stands for no store. Matrix unit
+    The tiles' registers v come as inputs after 16 results, then the addresses; 0 stands for no store. Matrix unit
     first: `mma.m16n8k8` with v[4j:4j+4] as A and a B that picks columns leaves in lane (g, q) the sums of v[4q:4q+4]
-    over the four lanes of group g (with 8 states, those of the first tile for q < 2, of the second for the others);
-    exchanges then sum over the groups that hold the same states, each halving what a lane holds. tf32 keeps 11 bits of
-    a term, enough for half-precision results; `split` feeds it the rest as a second term, for fp32.
+    over the four lanes of group g; exchanges then sum over the groups, each halving what a lane holds. tf32 keeps 11
+    bits of a term, enough for half-precision results; `split` feeds it the rest as a second term, for fp32.
     """
     lines = [".reg .b32 lane, group, v, w, s, k; .reg .b32 one<8>; .reg .b32 r<8>; .reg .b32 h<4>; .reg .b32 l<4>;"]
     lines += [".reg .pred p, here;", "mov.u32 lane, %laneid;", "shr.u32 group, lane, 2;"]
     for g in range(8):
         lines += [f"setp.eq.u32 p, group, {g};", f"selp.b32 one{g}, 0x3f800000, 0, p;"]
-    lines += [f"mov.b32 r{i}, 0;" for i in range(states // 2)]
-    for quad in range(states // 2):  # of both tiles
-        column, half = (quad % 4, quad // 4) if states == 16 else (quad, 0)
+    lines += [f"mov.b32 r{i}, 0;" for i in range(8)]
+    for quad in range(8):  # of both tiles
+        column, half = quad % 4, quad // 4
         d = [f"r{4 * half + i}" for i in (0, 2, 1, 3)]
-        a = [f"${states + 4 * quad + i}" for i in range(4)]
+        a = [f"${16 + 4 * quad + i}" for i in range(4)]
         terms = [a]
         if split:
             lines += [f"and.b32 h{i}, {a[i]}, 0xffffe000;" for i in range(4)]
@@ -49,29 +47,17 @@ def _channel_sums_asm(split: bool, states: int) -> str:
                 f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {{{acc}}}, {{{', '.join(term)}}}, "
                 f"{{one{2 * column}, one{2 * column + 1}}}, {{{acc}}};"
             )
-    for bit, half in ((16, 4), (8, 2), (4, 1))[0 if states == 16 else 1 :]:
+    for bit, half in ((16, 4), (8, 2), (4, 1)):
         lines += [f"and.b32 v, lane, {bit};", "setp.ne.u32 p, v, 0;"]
         for i in range(half):
             lines += [f"selp.b32 s, r{i}, r{i + half}, p;", f"selp.b32 k, r{i + half}, r{i}, p;"]
             lines += [f"shfl.sync.bfly.b32 w, s, {bit}, 31, -1;", f"add.f32 r{i}, k, w;"]
-    address = f"${3 * states}"
-    lines += [f"setp.ne.u64 here, {address}, 0;", f"@here st.global.b32 [{address}], r0;"]
+    lines += ["setp.ne.u64 here, $48, 0;", "@here st.global.b32 [$48], r0;"]
     return "{ " + "\n".join(lines) + " }"
 
 
-_SUMS_TF32, _SUMS_FP32 = tl.constexpr(_channel_sums_asm(False, 16)), tl.constexpr(_channel_sums_asm(True, 16))
-_HALF_SUMS_TF32, _HALF_SUMS_FP32 = tl.constexpr(_channel_sums_asm(False, 8)), tl.constexpr(_channel_sums_asm(True, 8))
+_SUMS_TF32, _SUMS_FP32 = tl.constexpr(_channel_sums_asm(False)), tl.constexpr(_channel_sums_asm(True))
 _SUMS_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["r"] * 32 + ["l"] * 16))
-_HALF_SUMS_REGISTERS = tl.constexpr(",".join(["=r"] * 8 + ["r"] * 16 + ["l"] * 8))
-
-
-@triton.jit
-def _states(N: tl.constexpr, BLOCK_E: tl.constexpr):
-    """Which state each row of a tile is: with fewer than 32 channels, such that a thread's states lie side by side."""
-    offs_n = tl.arange(0, N)
-    if BLOCK_E < 32:
-        offs_n = offs_n % (32 // BLOCK_E) * (N * BLOCK_E // 32) + offs_n // (32 // BLOCK_E)
-    return offs_n
 
 
 @triton.jit
@@ -80,7 +66,7 @@ def _store_channel_sums(ptr, db, dc, offs_n, inside, N: tl.constexpr, BLOCK_E: t
     if SUMS == 0:
         tl.store(ptr + offs_n, tl.sum(db, 1), mask=_if(inside, offs_n, N, False))
         tl.store(ptr + N + offs_n, tl.sum(dc, 1), mask=_if(inside, offs_n, N, False))
-    elif BLOCK_E == 32:
+    else:
         lane = tl.arange(0, BLOCK_E)
         place = lane // 16 * 16 + lane % 4 * 4 + lane // 8 % 2 * 2 + lane // 4 % 2
         address = tl.where(inside, ptr.to(tl.int64), 0) + tl.where(inside, place * 4, 0).to(tl.int64)
@@ -88,16 +74,6 @@ def _store_channel_sums(ptr, db, dc, offs_n, inside, N: tl.constexpr, BLOCK_E: t
         tl.inline_asm_elementwise(
             _SUMS_TF32 if SUMS == 1 else _SUMS_FP32, _SUMS_REGISTERS, [db, dc, address],
             dtype=tl.int32, is_pure=False, pack=16,
-        )  # fmt: skip
-    else:
-        tl.static_assert(BLOCK_E == 16)
-        lane = tl.arange(0, BLOCK_E)
-        place = lane // 2 % 2 * 16 + lane % 2 * 4 + lane // 8 * 2 + lane // 4 % 2
-        place = (offs_n // 8 * 8)[:, None] + place[None, :]
-        address = tl.where(inside, ptr.to(tl.int64), 0) + tl.where(inside, place * 4, 0).to(tl.int64)
-        tl.inline_asm_elementwise(
-            _HALF_SUMS_TF32 if SUMS == 1 else _HALF_SUMS_FP32, _HALF_SUMS_REGISTERS, [db, dc, address],
-            dtype=tl.int32, is_pure=False, pack=8,
         )  # fmt: skip
 
 
@@ -146,18 +122,13 @@ def _rows(ptr, row, first, count, offs_e, E, STEPS: tl.constexpr, FULL: tl.const
     return rows
 
 
-def _row_asm(states: int) -> str:
-    """PTX that loads `states` floats, a multiple of 4, at the first of as many addresses."""
-    quads = range(0, states, 4)
-    return "\n".join(
-        f"ld.global.nc.v4.b32 {{${i}, ${i + 1}, ${i + 2}, ${i + 3}}}, [${states} + {4 * i}];" for i in quads
-    )
+def _row_asm(load: str) -> str:
+    """PTX that loads 16 floats at the first of as many addresses."""
+    return "\n".join(f"{load}.v4.b32 {{${i}, ${i + 1}, ${i + 2}, ${i + 3}}}, [$16 + {4 * i}];" for i in range(0, 16, 4))
 
 
-_ROW, _ROW_HALF, _ROW_QUARTER = (tl.constexpr(_row_asm(states)) for states in (16, 8, 4))
-_ROW_REGISTERS, _ROW_HALF_REGISTERS, _ROW_QUARTER_REGISTERS = (
-    tl.constexpr(",".join(["=r"] * states + ["l"] * states)) for states in (16, 8, 4)
-)
+_ROW = tl.constexpr(_row_asm("ld.global.nc"))
+_ROW_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["l"] * 16))
 
 
 @triton.jit
@@ -171,24 +142,10 @@ def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.
     if ASM:
         # Each element's own address, though only a thread's first is used: of a constant tile Triton makes one element.
         address = (ptr.to(tl.int64) + offs_n * 4)[:, None] + tl.zeros((N, BLOCK_E), tl.int64)
-        PACK: tl.constexpr = N * BLOCK_E // 32
-        code: tl.constexpr = _ROW if PACK == 16 else _ROW_HALF if PACK == 8 else _ROW_QUARTER
-        registers: tl.constexpr = (
-            _ROW_REGISTERS if PACK == 16 else _ROW_HALF_REGISTERS if PACK == 8 else _ROW_QUARTER_REGISTERS
-        )
-        row = tl.inline_asm_elementwise(code, registers, [address], dtype=tl.float32, is_pure=True, pack=PACK)
+        row = tl.inline_asm_elementwise(_ROW, _ROW_REGISTERS, [address], dtype=tl.float32, is_pure=True, pack=16)
     else:
         row = tl.load(ptr + offs_n)[:, None]
     return row
-
-
-@triton.jit
-def _shift(rows, row, LENGTH: tl.constexpr):
-    """Drop the first of LENGTH rows and append one."""
-    rest = ()
-    for i in tl.static_range(1, LENGTH):
-        rest = rest + (rows[i],)
-    return rest + (row,)
 
 
 @triton.jit

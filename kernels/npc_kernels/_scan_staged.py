@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from npc_kernels._scan_parts import _borders, _decay, _sigmoid, _softplus, _states
+from npc_kernels._scan_parts import _borders, _decay, _sigmoid, _softplus
 from npc_kernels._scan_stages import _arrived, _bytes, _close, _held, _held_row, _room, _stage
 
 
@@ -49,7 +49,7 @@ def _staged_fwd_kernel(
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
     lane, column = tl.arange(0, BLOCK_E), tl.program_id(0) * BLOCK_E
-    offs_n, offs_e = _states(N, BLOCK_E), column + lane
+    offs_n, offs_e = tl.arange(0, N), column + lane
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile)
     bias = tl.load(bias_ptr + offs_e) if HAS_BIAS else 0.0
@@ -122,7 +122,7 @@ def _staged_state_kernel(
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
     lane, column = tl.arange(0, BLOCK_E), tl.program_id(0) * BLOCK_E
-    offs_n, offs_e = _states(N, BLOCK_E), column + lane
+    offs_n, offs_e = tl.arange(0, N), column + lane
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile)
     bias = tl.load(bias_ptr + offs_e) if HAS_BIAS else 0.0

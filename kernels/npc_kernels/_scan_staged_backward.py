@@ -18,7 +18,6 @@ from npc_kernels._scan_parts import (
     _decay,
     _sigmoid,
     _softplus,
-    _states,
     _store_channel_sums,
     _zero,
 )
@@ -62,7 +61,7 @@ def _staged_bwd_kernel(
     count = tl.minimum(chunk_len, L - first)
     token = batch * L + first
     lane, column = tl.arange(0, BLOCK_E), tl.program_id(0) * BLOCK_E
-    offs_n, offs_e = _states(N, BLOCK_E), column + lane
+    offs_n, offs_e = tl.arange(0, N), column + lane
     tile = offs_n[:, None] * E + offs_e[None, :]
     a2 = tl.load(a_ptr + tile)
     bias = tl.load(bias_ptr + offs_e) if HAS_BIAS else 0.0

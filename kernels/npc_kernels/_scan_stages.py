@@ -13,6 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from npc_kernels._scan_parts import _row_asm
+
 
 @triton.constexpr_function
 def _room_asm(size):
@@ -90,29 +92,16 @@ def _held(address, ptr, ASM: tl.constexpr):
     return value
 
 
-def _held_asm(states: int) -> str:
-    """PTX that loads `states` floats of shared memory, a multiple of 4, at the first of as many addresses."""
-    quads = range(0, states, 4)
-    return "\n".join(f"ld.shared.v4.b32 {{${i}, ${i + 1}, ${i + 2}, ${i + 3}}}, [${states} + {4 * i}];" for i in quads)
-
-
-_HELD, _HELD_HALF, _HELD_QUARTER = (tl.constexpr(_held_asm(states)) for states in (16, 8, 4))
-_HELD_REGISTERS, _HELD_HALF_REGISTERS, _HELD_QUARTER_REGISTERS = (
-    tl.constexpr(",".join(["=r"] * states + ["r"] * states)) for states in (16, 8, 4)
-)
+_HELD = tl.constexpr(_row_asm("ld.shared"))
+_HELD_REGISTERS = tl.constexpr(",".join(["=r"] * 16 + ["r"] * 16))
 
 
 @triton.jit
 def _held_row(address, ptr, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.constexpr):
     """A row of B or C as an (N, BLOCK_E) tile, from where `_held` takes its values."""
     if ASM:
-        PACK: tl.constexpr = N * BLOCK_E // 32
-        code: tl.constexpr = _HELD if PACK == 16 else _HELD_HALF if PACK == 8 else _HELD_QUARTER
-        registers: tl.constexpr = (
-            _HELD_REGISTERS if PACK == 16 else _HELD_HALF_REGISTERS if PACK == 8 else _HELD_QUARTER_REGISTERS
-        )
         places = (address + offs_n * 4)[:, None] + tl.zeros((N, BLOCK_E), tl.int32)
-        row = tl.inline_asm_elementwise(code, registers, [places], dtype=tl.float32, is_pure=False, pack=PACK)
+        row = tl.inline_asm_elementwise(_HELD, _HELD_REGISTERS, [places], dtype=tl.float32, is_pure=False, pack=16)
     else:
         row = tl.load(ptr + offs_n)[:, None]
     return row

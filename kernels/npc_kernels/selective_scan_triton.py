@@ -1,8 +1,8 @@
 """The selective scan on an NVIDIA GPU: its autograd function, which launches the kernels.
 
 One thread owns one channel and keeps its N states in registers: sums over N cost no exchange between lanes, and a row
-of B or C arrives as 128-bit loads that all lanes share. Latencies are hidden by loading ahead, not by many warps. The
-maths is in `kernels/README.md`.
+of B or C arrives as 128-bit loads that all lanes share. Latencies are hidden by copies into shared memory under way,
+not by many warps. The maths is in `kernels/README.md`.
 """
 
 # Triton's launches have no Python types.
@@ -10,7 +10,6 @@ maths is in `kernels/README.md`.
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import torch
@@ -20,9 +19,21 @@ from torch import Tensor
 from npc_kernels._scan_backward import _chunk_grad_kernel, _reduce_kernel, _scan_bwd_kernel
 from npc_kernels._scan_forward import _carry_kernel, _chunk_state_kernel, _scan_fwd_kernel
 from npc_kernels._scan_parts import LOG2E
-from npc_kernels._scan_plans import LANES, SAVE_EVERY, Plan, backward_plan, chunk_plan, forward_plan
 from npc_kernels._scan_staged import _staged_fwd_kernel, _staged_state_kernel
 from npc_kernels._scan_staged_backward import _staged_bwd_kernel
+
+LANES = 32
+"""Channels of a program, one a thread."""
+SAVE_EVERY = 4
+"""Steps between two states saved for the backward."""
+STEPS, STAGES = 8, 4
+"""Forwards: tokens of a group, and groups with room in shared memory.
+
+The kernel does not depend on how many sequences there are, so that a sequence keeps its bits in every batch. Two lanes
+a channel with groups of 16 were 3 % faster for 512 warps and 20 % slower for 2048 (H200).
+"""
+BACKWARD_STAGES = 2
+"""The same backwards, where groups are of SAVE_EVERY tokens. 2, 3 and 4 take the same time."""
 
 
 class SelectiveScan(torch.autograd.Function):
@@ -53,28 +64,25 @@ class SelectiveScan(torch.autograd.Function):
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx  # a pointer is needed to offset
         start = initial_state
         if launch.n_chunks > 1:
-            plan = chunk_plan(launch.warps)
             local, total, start = launch.chunk_buffers(x)
-            staged = launch.staged(plan, x, dt)
+            staged = launch.staged(STEPS, STAGES, x, dt)
             kernel: Any = _staged_state_kernel if staged else _chunk_state_kernel
-            kernel[launch.grid(plan)](
+            kernel[launch.grid](
                 x, dt, bc, a2, dt_bias, seq_or_x, local, total, *launch.sizes, *_strides(x), *_strides(dt),
-                **(staged or launch.steps(plan) | {"AHEAD": plan.ahead}), **launch.flags,
+                **(staged or launch.plain(SAVE_EVERY)), **launch.flags,
             )  # fmt: skip
             launch.carry(local, total, a2, initial_state, start, reverse=False)
         saving = any(ctx.needs_input_grad)
         saves = launch.saves(x) if saving else x
         y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         final = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
-        plan = forward_plan(launch.warps, saving)
-        early = launch.steps(plan) | {"PREFETCH": launch.prefetch(plan), "AHEAD": plan.ahead}
-        staged = launch.staged(plan, x, dt, z)
+        staged = launch.staged(STEPS, STAGES, x, dt, z)
         kernel = _staged_fwd_kernel if staged else _scan_fwd_kernel
-        kernel[launch.grid(plan)](
+        kernel[launch.grid](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, start, y, final, saves,
             *launch.sizes, launch.n_saves, *_strides(x), *_strides(dt), *_strides(z), out_row=channels,
             SAVE=SAVE_EVERY if saving else 0, HAS_D=D is not None, HAS_Z=z is not None, HAS_START=start is not None,
-            **(staged or early), **launch.flags,
+            **(staged or launch.plain(SAVE_EVERY)), **launch.flags,
         )  # fmt: skip
         ctx.save_for_backward(x, dt, z, bc, a2, D, dt_bias, seq_idx, saves)
         ctx.launch, ctx.dtypes, ctx.has_start = launch, (A.dtype, B.dtype, C.dtype), initial_state is not None
@@ -91,33 +99,29 @@ class SelectiveScan(torch.autograd.Function):
         n_state = a2.shape[0]
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx
         into = None if dfinal is None else dfinal.float().contiguous()
-        bwd_plan = backward_plan(launch.warps)
-        launch = launch.chunked(bwd_plan.chunk_len)
         if launch.n_chunks > 1:
             local, total, carried = launch.chunk_buffers(x)
-            plan = chunk_plan(launch.warps)
-            _chunk_grad_kernel[launch.grid(plan)](
+            _chunk_grad_kernel[launch.grid](
                 dt, z_or_x, bc, a2, dt_bias, seq_or_x, dout, local, total, *launch.sizes,
                 *_strides(dt), *_strides(z), *_strides(dout), HAS_Z=z is not None,
-                **launch.steps(plan), **launch.flags,
+                **launch.plain(STEPS), **launch.flags,
             )  # fmt: skip
             launch.carry(local, total, a2, into, carried, reverse=True)
             into = carried
         dx, ddt = (torch.empty(x.shape, dtype=t.dtype, device=x.device) for t in (x, dt))
         dz = None if z is None else torch.empty(x.shape, dtype=z.dtype, device=x.device)
-        blocks = launch.grid(bwd_plan)[0]
+        blocks = launch.grid[0]
         part = torch.empty(batch, length, blocks, 2, n_state, dtype=torch.float32, device=x.device)
         dstart = torch.empty(batch, n_state, channels, dtype=torch.float32, device=x.device)
         dparam = torch.empty(batch * launch.n_chunks, n_state + 2, channels, dtype=torch.float32, device=x.device)
-        staged = launch.staged(bwd_plan, x, dt, z, dout)
-        early = launch.steps(bwd_plan) | {"PREFETCH": launch.prefetch(bwd_plan), "SAVE": SAVE_EVERY}
+        staged = launch.staged(SAVE_EVERY, BACKWARD_STAGES, x, dt, z, dout)
         kernel: Any = _staged_bwd_kernel if staged else _scan_bwd_kernel
-        kernel[launch.grid(bwd_plan)](
+        kernel[launch.grid](
             x, dt, z_or_x, bc, a2, D, dt_bias, seq_or_x, saves, dout, into,
             dx, ddt, dx if dz is None else dz, part, dstart, dparam, *launch.sizes, launch.n_saves,
             *_strides(x), *_strides(dt), *_strides(z), *_strides(dout), out_row=channels,
             HAS_D=D is not None, HAS_Z=z is not None, HAS_INTO=into is not None, SUMS=launch.sums(x),
-            **(staged or early), **launch.flags,
+            **(staged or launch.plain(SAVE_EVERY)), **launch.flags,
         )  # fmt: skip
         db, dc = (torch.empty(batch, length, n_state, dtype=d, device=x.device) for d in ctx.dtypes[1:])
         _reduce_kernel[(triton.cdiv(batch * length, 16),)](part, db, dc, batch * length, blocks, N=n_state, ROWS=16)
@@ -137,55 +141,30 @@ class _Launch:
         self.batch, self.length, self.channels = x.shape
         self.n_state = n_state
         self.n_saves = triton.cdiv(self.length, SAVE_EVERY)
-        self._chunk(chunk_len)
-        # The instructions written by hand expect 16 states in a thread's registers.
-        self.asm = n_state == 16 and x.device.type == "cuda"
-        self._common = {"N": n_state, "num_warps": 1, "enable_fp_fusion": True}
-        self.flags = {"ASM": self.asm, "HAS_BIAS": has_bias, "HAS_SEQ": has_seq, **self._common}
-
-    def _chunk(self, chunk_len: int) -> None:
         chunk_len = chunk_len or self.length
         self.n_chunks = triton.cdiv(self.length, chunk_len)
-        self.warps = triton.cdiv(self.channels, LANES) * self.n_chunks * self.batch
         self.sizes = (self.length, self.channels, chunk_len, self.n_chunks)
+        self.grid = (triton.cdiv(self.channels, LANES), self.n_chunks, self.batch)
+        # The instructions written by hand expect 16 states in a thread's registers.
+        self.asm = n_state == 16 and x.device.type == "cuda"
+        self._common = {"N": n_state, "BLOCK_E": LANES, "num_warps": 1, "enable_fp_fusion": True}
+        self.flags = {"ASM": self.asm, "HAS_BIAS": has_bias, "HAS_SEQ": has_seq, **self._common}
 
-    def chunked(self, chunk_len: int | None) -> _Launch:
-        """The same launch in chunks of another length, if one is given."""
-        if chunk_len is None:
-            return self
-        other = copy(self)
-        other._chunk(chunk_len)
-        return other
+    def plain(self, steps: int) -> dict[str, int]:
+        """Arguments of a kernel that reads its inputs where they are."""
+        return {"STEPS": steps, "FULL": self._full(steps)}
 
-    def grid(self, plan: Plan) -> tuple[int, int, int]:
-        """One program for a warp's channels, a chunk and a row of the batch."""
-        return (triton.cdiv(self.channels, self._block(plan)), self.n_chunks, self.batch)
+    def _full(self, steps: int) -> bool:
+        """Whether no program has channels or steps to spare (chunks are multiples of 64)."""
+        return self.length % steps == 0 and self.channels % LANES == 0
 
-    def _block(self, plan: Plan) -> int:
-        return plan.channels if self.n_state == 16 else LANES
-
-    def steps(self, plan: Plan) -> dict[str, int | bool | None]:
-        """Steps at a time, and whether no program has channels or steps to spare (chunks are multiples of 64)."""
-        registers = plan.registers if self.asm else None
-        return {"STEPS": plan.steps, "FULL": self._full(plan), "BLOCK_E": self._block(plan), "maxnreg": registers}
-
-    def _full(self, plan: Plan) -> bool:
-        return self.length % plan.steps == 0 and self.channels % self._block(plan) == 0
-
-    def staged(self, plan: Plan, *rows: Tensor | None) -> dict[str, int | None]:
-        """Arguments of a kernel that stages its inputs; empty where the plan or the inputs rule it out.
+    def staged(self, steps: int, stages: int, *rows: Tensor | None) -> dict[str, int]:
+        """Arguments of a kernel that stages its inputs; empty where the inputs rule it out.
 
         Copies are of 16 bytes at addresses that 16 divides.
         """
         even = all(t is None or _on_borders(t) for t in rows)
-        if plan.stages == 0 or self.n_state != 16 or not self._full(plan) or not even:
-            return {}
-        registers = plan.registers if self.asm else None
-        return {"STEPS": plan.steps, "BLOCK_E": self._block(plan), "STAGES": plan.stages, "maxnreg": registers}
-
-    def prefetch(self, plan: Plan) -> int:
-        """Cache level to ask ahead into."""
-        return plan.prefetch if self.asm else 0
+        return {"STEPS": steps, "STAGES": stages} if self.n_state == 16 and self._full(steps) and even else {}
 
     def sums(self, x: Tensor) -> int:
         """How to sum over channels: 1 the matrix unit in tf32, 2 the same in two terms, 0 by Triton."""
@@ -215,7 +194,7 @@ class _Launch:
         """Fill `into` with what enters each chunk."""
         _carry_kernel[triton.cdiv(self.channels, LANES), self.batch](
             local, total, a2, start, into, self.channels, self.n_chunks,
-            HAS_START=start is not None, REVERSE=reverse, BLOCK_E=LANES, **self._common,
+            HAS_START=start is not None, REVERSE=reverse, **self._common,
         )  # fmt: skip
 
 

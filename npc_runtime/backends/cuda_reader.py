@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _NEVER = -1e4
 """A time step so small that its softplus is exactly 0: the padding leaves a State as it is."""
 _ONE_PASS, _CHUNKED = 128, 2048
+_GROUP = 8
+"""The scan of a multiple of so many tokens is one kernel at every length, and the fast one."""
 
 
 class Reader:
@@ -39,6 +41,8 @@ class Reader:
         """
         w, store = self._weights, self._store
         dtype = w.embedding.dtype
+        given = tokens.shape[1]
+        tokens = F.pad(tokens, (0, -given % _GROUP))
         residual = F.embedding(tokens, w.embedding).float()
         real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]  # (b, L)
         branch: Tensor | None = None
@@ -48,7 +52,7 @@ class Reader:
             if keep:
                 store.conv[i][slots] = conv
                 store.ssm[i][slots] = ssm.to(store.dtype)
-        return add_rms_norm(branch, residual, w.norm_f, w.eps, dtype)[0]
+        return add_rms_norm(branch, residual, w.norm_f, w.eps, dtype)[0][:, :given]
 
     def _mix(
         self, i: int, layer: LayerWeights, u: Tensor, real: Tensor, lengths: Tensor, slots: Tensor

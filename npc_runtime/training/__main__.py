@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from npc_runtime.bundle import Bundle
 from npc_runtime.errors import NpcError
 from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
 from npc_runtime.evaluation.torch_rows import TorchRows
 from npc_runtime.training.batches import read_material
+from npc_runtime.training.checkpoint import bundle_weights
 from npc_runtime.training.export import export
-from npc_runtime.training.give import WEIGHTS, give_weights, split
+from npc_runtime.training.give import give_weights, split
 from npc_runtime.training.memory import check_memory
 from npc_runtime.training.prepare import TOKENIZER
 from npc_runtime.training.recipe import read_recipe
@@ -36,16 +38,16 @@ FULL = Size(probes=200, gaps=(5, 20, 50, 100, 300), scenes=132, conversations=0,
 class Watch:
     """Looks in on a run between its phases: a few figures, sample conversations, the weights given away."""
 
-    def __init__(self, material: Material, give: Path | None) -> None:
+    def __init__(self, material: Material, give: Path | None, exams: bool = True) -> None:
         self._exam = Exam(material.unseen_scenes, material.cards, material.unseen_cards)
         self._tokenizer, self._give = material.tokenizer, give
-        self._seen = -1
+        self.exams, self._seen = exams, -1
 
     def __call__(self, run: Run) -> None:
         """Evaluates when a phase has ended; gives the weights each time."""
         if self._give is not None:
             give_weights(run.model.state_dict(), self._give)
-        if run.place.phase != self._seen and run.place.step == 0:
+        if self.exams and run.place.phase != self._seen and run.place.step == 0:
             self._seen = run.place.phase
             started = time.monotonic()
             sheet = self.examine(run, GLANCE)
@@ -71,10 +73,8 @@ def finish(run: Run, watch: Watch, data: Path, give: Path | None) -> None:
     weights, config = run.model.state_dict(), run.recipe.model
     bundle = export(weights, config, data / TOKENIZER, run.out / "bundle", bits=4, card="See the project.\n")
     if give is not None:
-        for part in give.glob(f"{WEIGHTS}.*"):  # both would be more than a lent machine gives back
-            part.unlink()
         split(bundle.weights_path.read_bytes(), give, "weights.safetensors")
-    for bits, size in ((4, FULL), (8, BRIEF), (None, BRIEF)):
+    for bits, size in ((4, FULL), (8, BRIEF), (None, BRIEF)) if watch.exams else ():
         run.model.quantize_weights(bits)
         print(f"weights at {bits or 16} bits", flush=True)
         print(watch.examine(run, size).text(), flush=True)
@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop and save after so long")
     parser.add_argument("--every", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches, for each GPU")
+    parser.add_argument("--start", type=Path, help="the Bundle whose weights to begin from; fresh ones without it")
+    parser.add_argument("--no-exams", action="store_true", help="train and export only; examine elsewhere")
     parser.add_argument("--give", type=Path, help="a folder for weights in parts, figures and samples")
     options = parser.parse_args(arguments)
     started = time.monotonic()
@@ -112,8 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         material = read_material(options.data, recipe)
         at = workplace(options.workers)
         check_memory(recipe, at.world, at.device)
-        run = Run(recipe, material, options.out, at, lambda text: print(text, flush=True))
-        watch = Watch(material, options.give)
+        tokenizer = options.data / TOKENIZER
+        start = options.start and bundle_weights(Bundle.load(options.start), recipe, tokenizer)
+        run = Run(recipe, material, options.out, at, lambda text: print(text, flush=True), start)
+        watch = Watch(material, options.give, not options.no_exams)
         print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
         done = run.go(options.seconds - (time.monotonic() - started), options.every, watch)
         if done and at.rank == 0:

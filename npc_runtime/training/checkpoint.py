@@ -1,4 +1,4 @@
-"""Checkpoints: weights, optimiser and place in the recipe, written beside and renamed."""
+"""Where a run begins: a checkpoint (weights, optimiser and place in the recipe), or the weights of a Bundle."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from npc_runtime.errors import FileError
+from npc_runtime.errors import ConfigError, FileError
+from npc_runtime.training.export import torch_weights
+from npc_runtime.weights import dense_shapes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from npc_runtime.bundle import Bundle
     from npc_runtime.training.recipe import Recipe
 
 NAME = "checkpoint.pt"
@@ -64,3 +67,18 @@ def read_checkpoint(
     except (RuntimeError, ValueError) as error:
         raise FileError(f"`{path}` holds another model: {error}", "Use the recipe it was trained with") from error
     return Place(**content["place"])
+
+
+def bundle_weights(bundle: Bundle, recipe: Recipe, tokenizer: Path) -> dict[str, torch.Tensor]:
+    """A Bundle's weights for the recipe's model; ConfigError when it is of another shape or reads other pieces."""
+    if bundle.config != recipe.model:
+        raise ConfigError(
+            f"Bundle `{bundle.name}` is {bundle.config}, recipe `{recipe.name}` trains {recipe.model}",
+            "Take a recipe whose [model] is the Bundle's",
+        )
+    if bundle.tokenizer_path.read_bytes() != tokenizer.read_bytes():
+        raise ConfigError(
+            f"Bundle `{bundle.name}` reads other pieces than `{tokenizer}`, which the corpus was packed with",
+            "Pack the corpus with the Bundle's tokenizer.model",
+        )
+    return torch_weights({name: bundle.dense(name) for name in dense_shapes(bundle.config)})

@@ -18,7 +18,7 @@ from npc_runtime.training.checkpoint import NAME, Place, read_checkpoint, write_
 from npc_runtime.training.loss import character_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -68,16 +68,24 @@ def rate_at(phase: Phase, share: float, step: int) -> float:
 
 
 class Run:
-    """One training run in a folder: takes up where its last checkpoint left off."""
+    """One training run in a folder: takes up where its last checkpoint left off, else begins at `start`."""
 
     def __init__(
-        self, recipe: Recipe, material: Material, out: Path, at: Workplace, say: Callable[[str], None] = print
+        self,
+        recipe: Recipe,
+        material: Material,
+        out: Path,
+        at: Workplace,
+        say: Callable[[str], None] = print,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.recipe, self.material, self.out, self.at, self._say = recipe, material, out, at, say
         torch.manual_seed(recipe.seed)
         self.model = Mamba(recipe.model).to(at.device)
         self.optimizer = make_optimizer(self.model, recipe.weight_decay, at.device)
         self.place = Place()
+        if start is not None:
+            self.model.load_state_dict(start)
         if (out / NAME).exists():
             self.place = read_checkpoint(out, recipe, self.model, self.optimizer)
             self._tell(

@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
     pytest.skip("no NVIDIA GPU here", allow_module_level=True)
 
-import npc_kernels.selective_scan_triton as scan  # noqa: E402
 from kernel_cases import (  # noqa: E402
     assert_close,
     errors,
@@ -62,38 +61,31 @@ def test_optional_arguments(without: str, chunk_len: int | None) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("channels", [32, 16, 8])
-@pytest.mark.parametrize("seq", ["", "seq_idx"], ids=["packed", "whole"])
-def test_lanes_of_a_channel(dtype: torch.dtype, channels: int, seq: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One, two and four lanes for a channel (the backward has no four), in one pass and in chunks, odd sizes too."""
-    for name, fewest in (("forward_plan", 8), ("chunk_plan", 8), ("backward_plan", 16)):
-        plan = getattr(scan, name)(512) if name != "forward_plan" else scan.forward_plan(512, True)
-        plan = plan._replace(channels=max(channels, fewest))
-        monkeypatch.setattr(scan, name, lambda *_, plan=plan: plan)
-    for shape, chunk_len in (((2, 192, 64), None), ((2, 192, 64), 64), ((1, 131, 41), 64)):
-        inputs = scan_inputs(*shape, 16, dtype, "cuda", seq)
-        found = errors(lambda n=chunk_len, **named: selective_scan(**named, chunk_len=n), selective_scan_ref, inputs)
-        assert_close(found, dtype)
+@pytest.mark.parametrize("without", ABSENT)
+@pytest.mark.parametrize("chunk_len", [None, 64], ids=["one-pass", "chunked"])
+def test_staged_inputs(dtype: torch.dtype, without: str, chunk_len: int | None) -> None:
+    """The kernels that copy their inputs to shared memory, also from rows that lie apart; bits that stay."""
+    inputs = scan_inputs(2, 192, 64, 16, dtype, "cuda", without)
+    both = leaf(torch.randn(2, 192, 128), dtype, "cuda")
+    inputs["x"] = both[..., :64]
+    if inputs["z"] is not None:
+        inputs["z"] = both[..., 64:]
+    run = lambda **named: selective_scan(**named, chunk_len=chunk_len)  # noqa: E731
+    assert_close(errors(run, selective_scan_ref, inputs), dtype)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(run(**inputs), run(**inputs), strict=True))
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("channels", [32, 16, 8])
-@pytest.mark.parametrize("seq", ["", "seq_idx"], ids=["packed", "whole"])
-def test_staged_inputs(dtype: torch.dtype, channels: int, seq: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels that copy their inputs to shared memory: bits that stay, rows that lie apart, chunks and none."""
-    plan = scan.Plan(8, None, 0, 0, channels, 4)
-    backward = scan.Plan(scan.SAVE_EVERY, None, 0, 0, max(channels, 16), 3)
-    monkeypatch.setattr(scan, "forward_plan", lambda *_: plan)
-    monkeypatch.setattr(scan, "chunk_plan", lambda *_: plan)
-    for chunk_len, backward_chunk in ((None, None), (64, None), (64, 0)):
-        monkeypatch.setattr(scan, "backward_plan", lambda *_, n=backward_chunk: backward._replace(chunk_len=n))
-        inputs = scan_inputs(2, 192, 64, 16, dtype, "cuda", seq)
-        both = leaf(torch.randn(2, 192, 128), dtype, "cuda")
-        inputs["x"], inputs["z"] = both[..., :64], both[..., 64:]
-        run = lambda n=chunk_len, **named: selective_scan(**named, chunk_len=n)  # noqa: E731
-        assert_close(errors(run, selective_scan_ref, inputs), dtype)
-        with torch.no_grad():
-            assert all(torch.equal(a, b) for a, b in zip(run(**inputs), run(**inputs), strict=True))
+def test_a_sequence_keeps_its_bits_in_every_batch() -> None:
+    """Alone, among two and among many: one kernel, whatever the number of warps."""
+    inputs = scan_inputs(70, 128, 256, 16, torch.bfloat16, "cuda", "seq_idx")
+    rows = ("x", "dt", "B", "C", "z", "initial_state")
+    with torch.no_grad():
+        whole = selective_scan(**inputs, chunk_len=64)
+        for count in (1, 2, 33):
+            part = inputs | {name: inputs[name][:count] for name in rows}
+            for found, expected in zip(selective_scan(**part, chunk_len=64), whole, strict=True):
+                assert torch.equal(found, expected[:count])
 
 
 def test_rows_that_lie_apart() -> None:
