@@ -1,6 +1,6 @@
 """Time the scan, the convolution and training on an NVIDIA GPU: ceilings, then correctness, then medians.
 
-    python kernels/bench/bench_scan.py [--train] [--sweep] [--seconds 120]
+    python kernels/bench/bench_scan.py [--train] [--seconds 120]
 
 Run from the repository root. Ratios are to the times of mamba_ssm 2.3.2 on an H200 (`ANCHORS`), scaled by this run's
 copy bandwidth. Nothing is timed unless every check passes. Rows go to `results.csv`; the last line is a JSON object.
@@ -241,7 +241,6 @@ def train(bench: Bench, name: str, packed: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="store_true", help="also time training steps")
-    parser.add_argument("--sweep", action="store_true", help="also choose launch plans (sweep_scan.py)")
     parser.add_argument("--seconds", type=float, default=300.0, help="start nothing new after this many seconds")
     options = parser.parse_args()
     bench = Bench(options.seconds)
@@ -253,10 +252,6 @@ def main() -> int:
     jobs: list[Any] = [lambda k=k, v=v: time_shape(bench, *k, v) for k, v in ANCHORS.items()]
     if options.train:
         jobs += [lambda n=n, p=p: train(bench, n, p) for n, p in (("tiny", False), ("tiny", True), ("57.9M", False))]
-    if options.sweep:
-        from sweep_scan import sweep
-
-        jobs.append(lambda: sweep(min(120.0, bench.deadline - time.time())))
     failed = 0
     for job in jobs:
         if bench.late:
