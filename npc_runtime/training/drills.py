@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from npc_runtime.persona import Persona
 from npc_runtime.training import threads
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
     from npc_runtime.training.corpus import Line, Scene
-    from npc_runtime.training.threads import Step
+    from npc_runtime.training.threads import Fact, Step
 
 _WORDS = {
     "gruff": "gruff blunt rough hard tired grumpy stubborn stern bitter short hostile harsh cold",
@@ -49,7 +49,8 @@ SCENE_FILLER = 0.0
 
 EMBEDDED = 0.2
 """Chance that something else is said in the same breath before a fact told, and likewise after it."""
-
+CORRECTED = 0.25
+"""Chance that a fact told is corrected before it is asked for the last time."""
 
 SMALLTALK, TRADE_TALK = 0.6, 0.5
 """Shares of filler: small talk (else other scenes), and within small talk what fits the character's trade."""
@@ -58,6 +59,23 @@ NEVER_TOLD = (0, 1, 1, 1)
 """How many things a conversation may ask that were never told: a balance. With (0, 1, 1, 2) a model of 36.5M came to
 deny what was told in words new to it (given back: 92 % before it met these questions, 55 % after); with (0, 0, 1, 1)
 and honest answers at weight 1 it claimed what it was never told (honest: 30 %, told facts 65 %)."""
+
+
+GRAMMAR = 0.5
+"""Share of facts, told or the character's own, that a grammar makes; the rest come from cards."""
+
+BESIDE = 0.35
+"""Chance that something very near to a grammar's fact is asked as well."""
+
+
+class Grammar(Protocol):
+    """A maker of facts without end, whose answers can be found by what was told alone."""
+
+    def draw(self, rng: random.Random, unseen: bool = False) -> list[Fact]:
+        """One to three facts that have words in common."""
+
+    def owned(self, rng: random.Random, pronoun: dict[str, str], unseen: bool = False) -> tuple[str, list[Step]]:
+        """(a fact for the header, steps that ask for it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +103,10 @@ class _Plan:
 class Drills:
     """The generator. Each conversation is a pure function of the `random.Random` it is given."""
 
-    def __init__(self, cards: Cards, scenes: Sequence[Scene], unseen: bool = False) -> None:
-        self.cards, self.unseen = cards, unseen
+    def __init__(
+        self, cards: Cards, scenes: Sequence[Scene], unseen: bool = False, grammars: Sequence[Grammar] = ()
+    ) -> None:
+        self.cards, self.unseen, self._grammars = cards, unseen, grammars
         self._renamer = Renamer(scenes)
         self._by_name: dict[str, list[Scene]] = defaultdict(list)
         for scene in scenes:
@@ -178,25 +198,36 @@ class Drills:
         )
 
     def _add_fact(self, plan: _Plan, rng: random.Random, shape: Shape) -> None:
-        deck = self._core if self._core and rng.random() < 0.35 else self.cards.player
-        card = rng.choice(deck)
-        fact = threads.Facts(card, rng, self.unseen)
-        kin = fact.kin
-        if not fact.fits or kin & plan.used:
+        facts = self._drawn(rng)
+        kin = set().union(*(fact.kin for fact in facts))
+        if not all(fact.fits for fact in facts) or kin & plan.used:
             return
         plan.used |= kin
+        plan.threads += [self._thread(fact, rng, shape) for fact in facts]
+
+    def _drawn(self, rng: random.Random) -> list[Fact]:
+        """Facts to tell that belong together: a grammar's, or a card's alone."""
+        if self._grammars and rng.random() < GRAMMAR:
+            return rng.choice(self._grammars).draw(rng, self.unseen)
+        deck = self._core if self._core and rng.random() < 0.35 else self.cards.player
+        return [threads.Facts(rng.choice(deck), rng, self.unseen)]
+
+    def _thread(self, fact: Fact, rng: random.Random, shape: Shape) -> list[Step]:
         steps: list[Step | None] = []
-        if rng.random() < 0.1 and not shape.plain:
-            steps.append(threads.never_told(card, rng))
+        if isinstance(fact, threads.Facts) and rng.random() < 0.1 and not shape.plain:
+            steps.append(threads.never_told(fact.card, rng))
         before, after = (rng.choice(self._remarks) if rng.random() < EMBEDDED else "" for _ in range(2))
         steps.append(fact.tell(before, after))
-        if rng.random() < 0.2:
+        told = len(steps)
+        if rng.random() < CORRECTED:
             steps.append(fact.ask() if rng.random() < 0.5 else None)
             steps.append(fact.correct())
         if rng.random() < 0.2 and not shape.plain:
             steps.append(fact.volunteer())
         steps += [fact.ask() for _ in range(rng.choice((1, 1, 2)))]
-        plan.threads.append([step for step in steps if step])
+        if rng.random() < BESIDE and not shape.plain:
+            steps.insert(rng.randint(told, len(steps)), fact.beside())
+        return [step for step in steps if step]
 
     def _add_questions(self, plan: _Plan, rng: random.Random) -> None:
         """Things never told, facts and wants of the header, secrets, and questions about who the character is."""
@@ -204,7 +235,10 @@ class Drills:
             deck = self.cards.player if rng.random() < 0.6 or not self._core else self._core
             self._add_never_told(plan, rng.choice(deck), rng)
         for _ in range(rng.choice((0, 0, 1, 2, 3)) if self._facts else 0):
-            self._add_known(plan, rng.choice(self._facts), rng)
+            if self._grammars and rng.random() < GRAMMAR:
+                self._own(plan, *rng.choice(self._grammars).owned(rng, plan.pronoun, self.unseen))
+            else:
+                self._add_known(plan, rng.choice(self._facts), rng)
         if self._wants and rng.random() < 0.25:
             plan.wants, steps = threads.persona_fact(rng.choice(self._wants), rng, plan.pronoun, self.unseen)
             plan.threads.append(steps)
@@ -226,7 +260,9 @@ class Drills:
             plan.threads.append([step])
 
     def _add_known(self, plan: _Plan, card: PersonaCard, rng: random.Random) -> None:
-        fact, steps = threads.persona_fact(card, rng, plan.pronoun, self.unseen)
+        self._own(plan, *threads.persona_fact(card, rng, plan.pronoun, self.unseen))
+
+    def _own(self, plan: _Plan, fact: str, steps: list[Step]) -> None:
         plan.known.append(fact)
         plan.threads.append(steps)
 
