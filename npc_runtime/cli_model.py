@@ -29,7 +29,7 @@ def train(
         str | None,
         typer.Option("--from", help="Fine-tune this Bundle on your own scenes.", show_default="none"),
     ] = None,
-    start: Annotated[
+    warm_start: Annotated[
         str | None, typer.Option(help="Begin the recipe from this Bundle's weights.", show_default="fresh weights")
     ] = None,
     corpus: Annotated[
@@ -61,7 +61,7 @@ def train(
             print(line, file=sys.stderr, flush=True)
     limit = [] if seconds is None else ["--seconds", str(seconds)]
     often = ["--every", str(every), "--workers", str(workers)]
-    begin = [] if start is None else ["--start", str(find_bundle(start))]
+    begin = [] if warm_start is None else ["--warm-start", str(find_bundle(warm_start))]
     raise typer.Exit(run([str(path), "--data", str(data), "--out", str(out), *limit, *often, *begin]))
 
 

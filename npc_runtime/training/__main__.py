@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop and save after so long")
     parser.add_argument("--every", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches, for each GPU")
-    parser.add_argument("--start", type=Path, help="the Bundle whose weights to begin from; fresh ones without it")
+    parser.add_argument("--warm-start", type=Path, help="the Bundle whose weights to begin from; fresh ones without it")
     parser.add_argument("--no-exams", action="store_true", help="train and export only; examine elsewhere")
     parser.add_argument("--give", type=Path, help="a folder for weights in parts, figures and samples")
     options = parser.parse_args(arguments)
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at = workplace(options.workers)
         check_memory(recipe, at.world, at.device)
         tokenizer = options.data / TOKENIZER
-        start = options.start and bundle_weights(Bundle.load(options.start), recipe, tokenizer)
+        start = options.warm_start and bundle_weights(Bundle.load(options.warm_start), recipe, tokenizer)
         run = Run(recipe, material, options.out, at, lambda text: print(text, flush=True), start)
         watch = Watch(material, options.give, not options.no_exams)
         print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
