@@ -11,7 +11,7 @@ extends RefCounted
 const SENTENCES: Dictionary[String, String] = {
 	"daemon_missing":
 	(
-		"The program npc-runtime was not found. Install it (pip install npc-runtime), or name it"
+		"The program npc-runtime was not found. Install it (pip install its folder), or name it"
 		+ " in the project settings under Npc Runtime > Daemon > Command."
 	),
 	"daemon_failed": "The program npc-runtime stopped by itself: {detail}",

@@ -129,7 +129,7 @@ namespace NpcRuntime
                 throw new NpcException(
                     NpcErrorCode.DaemonMissing,
                     $"`{options.Command[0]}` could not be started: {error.Message}",
-                    "Install npc-runtime (pip install npc-runtime), name its program, or connect to one that runs already",
+                    "Install npc-runtime (pip install its folder), name its program, or connect to one that runs already",
                     inner: error);
             }
         }
