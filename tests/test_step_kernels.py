@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ interpreted = pytest.mark.skipif(not INTERPRETED, reason="run under the interpre
 if INTERPRETED:
     from kernel_cases import BOUNDS, poisoned_empty, rms_ratio
     from npc_kernels import conv_step_ref, decode_step_ref, product_triton, state_step_ref, step_triton
-    from npc_kernels.decode_step import few_layer, many_layer, middle_layer
 
     torch.set_num_threads(1)
 
@@ -66,18 +66,17 @@ def test_state_step(shape: tuple[int, int, int, int], dtype: torch.dtype) -> Non
 
 
 @interpreted
-@pytest.mark.parametrize("layer", ["few", "many", "shares", "mixed"])
+@pytest.mark.parametrize("layer", ["few_layer", "middle_layer", "many_layer"])
 @pytest.mark.parametrize("width", [24, 80])
-def test_layer(layer: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layer(layer: str, width: int) -> None:
     """One layer's addition to the residual and what it leaves in the stores; padding rows leave nothing."""
-    monkeypatch.setattr(step_triton, "PLAN", step_triton.StepPlan(middle_layer=layer))
     weights = step_weights(width, 1, width)
     weights = weights._replace(norm_f=torch.ones(width), head=torch.eye(width))
     conv, ssm = torch.randn(1, 7, 3, 2 * width), torch.randn(1, 7, 16, 2 * width)
     slots, residual = torch.tensor([5, -1, 0]), weights.embedding[:3].clone()
     made = conv.clone(), ssm.clone()
     with poisoned_empty():
-        run = {"few": few_layer, "many": many_layer}.get(layer, middle_layer)
+        run = getattr(importlib.import_module("npc_kernels.decode_step"), layer)
         run(residual, made[0][0], made[1][0], slots, weights.layers[0], weights.eps)
     normed = residual / (residual.square().mean(1, keepdim=True) + weights.eps).sqrt()
     expected = decode_step_ref(torch.arange(3), slots, conv, ssm, weights)
@@ -101,19 +100,36 @@ def test_products_of_few_and_many_rows() -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("loop", ["flat", "parts", "one", "persistent"])
+@pytest.mark.parametrize("tile", [*product_triton.WIDENING, *product_triton.NARROWING] if INTERPRETED else [])
 @pytest.mark.parametrize("shape", [(5, 300, 70), (19, 512, 40), (3, 24, 33)], ids=str)
-def test_every_loop_of_a_product_sums_alike(loop: str, shape: tuple[int, int, int]) -> None:
+def test_every_tile_of_a_product_sums_alike(tile: product_triton.Tile, shape: tuple[int, int, int]) -> None:
     rows, depth, features = shape
     x, weight, scale = torch.randn(rows, depth), torch.randn(features, depth), torch.rand(rows)
     before = torch.randn(rows, features)
     span = step_triton.quarter(depth)
-    tile = product_triton.Tile(16, 32, 4, 2, loop)
-    first = product_triton.launch(x, weight, before.clone(), product_triton.WIDE[0], span, scale, True)
+    first = product_triton.launch(x, weight, before.clone(), product_triton.WIDENING[0], span, scale, True)
     with poisoned_empty():
         found = product_triton.launch(x, weight, before.clone(), tile, span, scale, True)
     assert rms_ratio(found, before + scale[:, None] * (x @ weight.t())) < 1e-5
     assert torch.equal(found, first)
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("rows", "depth", "features", "expected"),
+    [
+        (128, 512, 2048, (64, 32)),
+        (512, 512, 2048, (64, 64)),
+        (8192, 512, 2048, (64, 128)),
+        (128, 768, 50280, (64, 128)),
+        (128, 1024, 512, (16, 32)),
+        (512, 1024, 512, (64, 32)),
+        (64, 1024, 64, (16, 32)),
+        (8192, 1024, 64, (64, 64)),
+    ],
+)
+def test_tile_for(rows: int, depth: int, features: int, expected: tuple[int, int]) -> None:
+    assert product_triton.tile_for(rows, depth, features)[:2] == expected
 
 
 @interpreted

@@ -149,15 +149,6 @@ def _row(ptr, t, count, offs_n, N: tl.constexpr, BLOCK_E: tl.constexpr, ASM: tl.
 
 
 @triton.jit
-def _prefetch(address, LEVEL: tl.constexpr):
-    """Ask ahead for the memory at each lane's address: LEVEL 1 into the L1 cache, 2 into L2, 0 not at all."""
-    if LEVEL == 1:
-        tl.inline_asm_elementwise("prefetch.global.L1 [$1];", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-    if LEVEL == 2:
-        tl.inline_asm_elementwise("prefetch.global.L2 [$1];", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1)
-
-
-@triton.jit
 def _delta(raw, bias, t, count, FULL: tl.constexpr):
     """Softplus of one row of dt; zero past the end, where a step must change nothing."""
     delta = _softplus(raw.to(tl.float32) + bias)

@@ -150,20 +150,20 @@ def _linear_add_kernel(
 
 
 @triton.jit
-def _past(store_ptr, slots, slot_stride, offs_e, E, K: tl.constexpr, EVICT: tl.constexpr):
+def _past(store_ptr, slots, slot_stride, offs_e, E, K: tl.constexpr):
     """The K - 1 inputs before, oldest first, each a tile (rows, channels)."""
     mask = (slots >= 0)[:, None] & (offs_e < E)[None, :]
     line = store_ptr + slots.to(tl.int64)[:, None] * slot_stride + offs_e[None, :]
     past = ()
     for k in tl.static_range(K - 1):
-        past = past + (tl.load(line + k * E, mask=mask, other=0.0, eviction_policy=EVICT),)
+        past = past + (tl.load(line + k * E, mask=mask, other=0.0),)
     return past
 
 
 @triton.jit
 def _convolve(
     x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K: tl.constexpr,
-    HAS_BIAS: tl.constexpr, EVICT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
     """SiLU(convolution) of a tile (rows, channels), zero where slots is negative; moves the store on."""
     inside = offs_e < E
@@ -176,15 +176,15 @@ def _convolve(
         y += past[k].to(tl.float32) * tl.load(weight_ptr + offs_e * w_e + k * w_k, mask=inside, other=0.0)[None, :]
     tl.debug_barrier()  # should a store be laid out over the threads otherwise than the loads
     for k in tl.static_range(1, K - 1):
-        tl.store(line + (k - 1) * E, past[k], mask=mask, eviction_policy=EVICT)
-    tl.store(line + (K - 2) * E, x, mask=mask, eviction_policy=EVICT)
+        tl.store(line + (k - 1) * E, past[k], mask=mask)
+    tl.store(line + (K - 2) * E, x, mask=mask)
     return tl.where(mask, y * _sigmoid(y), 0.0)
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _conv_kernel(
     x_ptr, store_ptr, slots_ptr, weight_ptr, bias_ptr, y_ptr, rows, E, x_row, slot_stride, w_e, w_k,
-    K: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr, HAS_BIAS: tl.constexpr, EVICT: tl.constexpr,
+    K: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_E: tl.constexpr, HAS_BIAS: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
     _let_next_start(PDL == 1)
@@ -194,9 +194,9 @@ def _conv_kernel(
     mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
     slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
     x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
-    past = _past(store_ptr, slots, slot_stride, offs_e, E, K, EVICT)
+    past = _past(store_ptr, slots, slot_stride, offs_e, E, K)
     _let_next_start(PDL == 2)
-    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, HAS_BIAS, EVICT)
+    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, HAS_BIAS)
     tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
 
 
@@ -217,12 +217,12 @@ def _conv_project_kernel(
     if not EARLY:
         _wait_for_previous(PDL)
     slots = tl.load(slots_ptr + offs_b, mask=offs_b < rows, other=-1)
-    past = _past(store_ptr, slots, slot_stride, offs_e, E, K, "")
+    past = _past(store_ptr, slots, slot_stride, offs_e, E, K)
     if EARLY:
         _wait_for_previous(PDL)
     mask = (offs_b < rows)[:, None] & (offs_e < E)[None, :]
     x = tl.load(x_ptr + offs_b.to(tl.int64)[:, None] * x_row + offs_e[None, :], mask=mask, other=0.0).to(tl.float32)
-    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, True, "")
+    y = _convolve(x, past, store_ptr, slots, slot_stride, weight_ptr, bias_ptr, w_e, w_k, offs_e, E, K, True)
     y = y.to(proj.dtype)
     tl.store(y_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], y, mask=mask)
     part = tl.dot(y, tl.trans(proj), input_precision=PRECISION)
@@ -273,17 +273,16 @@ def _dt_kernel(
     tl.store(out_ptr + offs_b.to(tl.int64)[:, None] * E + offs_e[None, :], raw.to(dtw.dtype), mask=out_mask)
 
 
-@triton.jit(do_not_specialize=["rows", "share"])
+@triton.jit(do_not_specialize=["share"])
 def _state_kernel(
     store_ptr, slots_ptr, x_ptr, dt_ptr, bias_ptr, a_ptr, b_ptr, c_ptr, d_ptr, z_ptr, dtw_ptr, y_ptr,
-    rows, E, slot_stride, x_row, dt_row, b_row, c_row, z_row, a_e, a_n, dtw_e, dtw_r, share,
-    N: tl.constexpr, LEVELS: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK_E: tl.constexpr, SHARES: tl.constexpr, ROW_FIRST: tl.constexpr, EVICT: tl.constexpr, EARLY: tl.constexpr,
-    PDL: tl.constexpr,
+    E, slot_stride, x_row, dt_row, b_row, c_row, z_row, a_e, a_n, dtw_e, dtw_r, share,
+    N: tl.constexpr, LEVELS: tl.constexpr, R: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_E: tl.constexpr,
+    SHARES: tl.constexpr, ROW_FIRST: tl.constexpr, EVICT: tl.constexpr, EARLY: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """The recurrence of a block of channels of ROWS rows. R > 0: dt is of low rank and goes through dtw first."""
+    """The recurrence of a block of channels of a row. R > 0: dt is of low rank and goes through dtw first."""
     _let_next_start(PDL == 1)
-    first = tl.program_id(0 if ROW_FIRST else 1) * ROWS
+    row = tl.program_id(0 if ROW_FIRST else 1).to(tl.int64)
     offs_e, offs_n = tl.program_id(1 if ROW_FIRST else 0) * BLOCK_E + tl.arange(0, BLOCK_E), tl.arange(0, N)
     inside = offs_e < E
     a = tl.load(a_ptr + offs_n[:, None] * a_n + offs_e[None, :] * a_e, mask=inside[None, :], other=0.0)
@@ -295,27 +294,23 @@ def _state_kernel(
         dtw = tl.load(dtw_ptr + offs_r[:, None] * dtw_r + offs_e[None, :] * dtw_e, mask=dtw_mask, other=0.0)
     if not EARLY:
         _wait_for_previous(PDL)
-    for i in tl.static_range(ROWS):
-        row = tl.minimum(first + i, rows - 1).to(tl.int64)
-        slot = tl.load(slots_ptr + row).to(tl.int64)
-        live = (offs_e < tl.where((slot >= 0) & (first + i < rows), E, 0))[None, :]
-        place = store_ptr + slot * slot_stride + offs_n[:, None] * E + offs_e[None, :]
-        state = tl.load(place, mask=live, other=0.0, eviction_policy=EVICT).to(tl.float32)
-        if EARLY and i == 0:
-            _wait_for_previous(PDL)
-        x = tl.load(x_ptr + row * x_row + offs_e, mask=inside, other=0.0).to(tl.float32)
-        z = tl.load(z_ptr + row * z_row + offs_e, mask=inside, other=0.0).to(tl.float32)
-        b = _shares(b_ptr + row * b_row, share, offs_n, N, SHARES)
-        c = _shares(c_ptr + row * c_row, share, offs_n, N, SHARES)
-        if R > 0:
-            raw = _low_rank(dt_ptr + row * dt_row, share, dtw, offs_r, R, BLOCK_E, SHARES)
-        else:
-            raw = tl.load(dt_ptr + row * dt_row + offs_e, mask=inside, other=0.0).to(tl.float32)
-        if i == ROWS - 1:
-            _let_next_start(PDL == 2)
-        delta = _softplus(raw + bias)
-        state = tl.exp2((delta * LOG2E)[None, :] * a) * state + b[:, None] * (delta * x)[None, :]
-        tl.store(place, state, mask=live, eviction_policy=EVICT)
-        y = (_sum_pairs(tl.trans(state * c[:, None]), BLOCK_E, LEVELS) + skip * x) * (z * _sigmoid(z))
-        y_inside = offs_e < tl.where(first + i < rows, E, 0)
-        tl.store(y_ptr + row * E + offs_e, tl.where(slot >= 0, y, 0.0), mask=y_inside)
+    slot = tl.load(slots_ptr + row).to(tl.int64)
+    live = (offs_e < tl.where(slot >= 0, E, 0))[None, :]
+    place = store_ptr + slot * slot_stride + offs_n[:, None] * E + offs_e[None, :]
+    state = tl.load(place, mask=live, other=0.0, eviction_policy=EVICT).to(tl.float32)
+    if EARLY:
+        _wait_for_previous(PDL)
+    x = tl.load(x_ptr + row * x_row + offs_e, mask=inside, other=0.0).to(tl.float32)
+    z = tl.load(z_ptr + row * z_row + offs_e, mask=inside, other=0.0).to(tl.float32)
+    b = _shares(b_ptr + row * b_row, share, offs_n, N, SHARES)
+    c = _shares(c_ptr + row * c_row, share, offs_n, N, SHARES)
+    if R > 0:
+        raw = _low_rank(dt_ptr + row * dt_row, share, dtw, offs_r, R, BLOCK_E, SHARES)
+    else:
+        raw = tl.load(dt_ptr + row * dt_row + offs_e, mask=inside, other=0.0).to(tl.float32)
+    _let_next_start(PDL == 2)
+    delta = _softplus(raw + bias)
+    state = tl.exp2((delta * LOG2E)[None, :] * a) * state + b[:, None] * (delta * x)[None, :]
+    tl.store(place, state, mask=live, eviction_policy=EVICT)
+    y = (_sum_pairs(tl.trans(state * c[:, None]), BLOCK_E, LEVELS) + skip * x) * (z * _sigmoid(z))
+    tl.store(y_ptr + row * E + offs_e, tl.where(slot >= 0, y, 0.0), mask=inside)

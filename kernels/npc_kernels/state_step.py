@@ -30,8 +30,9 @@ def state_step(
 
     Shapes: store (S, N, E) in fp32, bf16 or fp16; slots (B) int32 or int64, each row's place in the store, all
     different; x, z, dt (B, E), rows may lie apart; dt_bias, D (E); A (E, N), negative (fastest when it is the transpose
-    of a contiguous tensor); B, C (B, N). With `dt_weight` (E, R), dt is (B, R) and is multiplied by it first. A row
-    whose slot is negative is padding: nothing of it is read or written and its result is 0. Arithmetic is fp32.
+    of a contiguous tensor); B, C (B, N). With `dt_weight` (E, R), dt is (B, R) and is multiplied by it first, on a GPU
+    rounded to its dtype. A row whose slot is negative is padding: nothing of it is read or written and its result is 0.
+    All other arithmetic is fp32.
     A row's result does not depend on the other rows nor on how many there are. CPU tensors take `state_step_ref`.
     Raises ValueError for shapes, dtypes or devices that do not fit, naming the argument.
     """

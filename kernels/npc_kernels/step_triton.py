@@ -2,7 +2,7 @@
 
 A step of one layer for few rows is four kernels: norm and in_proj; convolution and x_proj; dt_proj, recurrence and
 gate; out_proj and the addition. Each asks for its weights before it waits for the kernel that feeds it (programmatic
-dependent launch).
+dependent launch). `decode_step` says which kernels other numbers of rows take.
 """
 
 # Triton's launches have no Python types.
@@ -11,7 +11,6 @@ dependent launch).
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 import torch
 import triton
@@ -28,68 +27,39 @@ from npc_kernels._step_kernels import (
     _state_kernel,
 )
 
-
-class StepPlan(NamedTuple):
-    """How the kernels of a step are launched; no sum's order depends on it."""
-
-    rows: int = 32
-    """Rows of a tile of the products of few rows, when there are more than 32."""
-    state: tuple[int, int, int] = (128, 2, 1)
-    """Channels, warps and rows of a program of the recurrence."""
-    state_few: tuple[int, int, int] = (128, 4, 1)
-    """The same for few rows."""
-    conv: tuple[int, int, int] = (1, 512, 4)
-    """Rows, channels and warps of a program of the convolution alone."""
-    conv_rows: int = 0
-    """Rows of a tile of the convolution with x_proj; 0: those of the other products."""
-    early: bool = False
-    """With few rows, read the stores too before the kernel that feeds has ended; then a step's first kernel waits."""
-    late: bool = False
-    """With many rows, let the next kernel start when the last programs have only their results to write."""
-    middle: int = 0
-    """Up to as many rows, where they are more than FEW, kernels for many start as early as those for few."""
-    middle_layer: str = "many"
-    """The kernels they take: "many"; "shares", with x_proj from the convolution; "mixed", with dt_proj there too."""
-    state_middle: tuple[int, int, int] = (128, 2, 1)
-    """The recurrence for them."""
-    evict: str = ""
-    """How the stores of many rows pass through the L2 cache; bf16 states are evicted first in any case."""
-    parts: tuple[int, int] = (1, 0)
-    """How many streams share the rows of a step, from how many rows on."""
-    aside: bool = False
-    """Whether the recurrence runs at a lower priority than everything else of the other parts."""
-
-
-PLAN = StepPlan()
-
-
-FEW = 128
-"""Up to as many rows a kernel starts before the one that feeds it ends, and products are made by the small tiles.
+FEW = 64
+"""Up to as many rows products are made by the small tiles."""
+MIDDLE = 256
+"""Up to as many rows, where they are more than FEW, x_proj is made by the convolution's kernel."""
+EARLY = 512
+"""Up to as many rows a kernel starts before the one that feeds it ends.
 
 With more, programs that wait keep the running ones from the multiprocessors (H200, 24.5M parameters: a step of 1 row
 takes 220 us without the early start and 136 with it, one of 1024 rows 1.04 ms without and 1.22 with it).
 """
+LATE = 1024
+"""Up to as many rows, where they are more than EARLY, it starts when the last programs have only results to write."""
 
 
 @cache
 def options(device: torch.device, rows: int) -> dict[str, int]:
-    """Switches a kernel for so many rows is launched with. PDL: 1, the next starts at once; 2, late."""
+    """Switches a kernel for so many rows is launched with. PDL: 1, the next starts at once; 2, late; 0, at the end."""
     if device.type != "cuda":  # the interpreter
         return {"PDL": 0}
     from triton.backends.nvidia.compiler import CUDAOptions
 
     fields = CUDAOptions.__dataclass_fields__
-    early = rows <= max(FEW, PLAN.middle)
-    if not (early or PLAN.late) or "launch_pdl" not in fields or torch.cuda.get_device_capability(device) < (9, 0):
+    if rows > LATE or "launch_pdl" not in fields or torch.cuda.get_device_capability(device) < (9, 0):
         return {"PDL": 0, "enable_fp_fusion": True}
-    return {"PDL": 1 if early else 2, "launch_pdl": True, "enable_fp_fusion": True}
+    return {"PDL": 1 if rows <= EARLY else 2, "launch_pdl": True, "enable_fp_fusion": True}
 
 
 def embed(tokens: Tensor, table: Tensor) -> Tensor:
     """Rows of a table in fp32."""
     width = table.shape[1]
     out = torch.empty(tokens.shape[0], width, dtype=torch.float32, device=table.device)
-    switches = {"PDL": 0} if PLAN.early or tokens.shape[0] > FEW else options(table.device, tokens.shape[0])
+    # with more rows than FEW kernels read their stores before they wait, and this one alone waits for the step before
+    switches = {"PDL": 0} if tokens.shape[0] > FEW else options(table.device, tokens.shape[0])
     _embed_kernel[(tokens.shape[0],)](tokens, table, out, width, BLOCK=triton.next_power_of_2(width), **switches)
     return out
 
@@ -112,18 +82,9 @@ def norm_factor(x: Tensor, norm: Tensor, eps: float, dtype: torch.dtype) -> tupl
     out = torch.empty(rows, width, dtype=dtype, device=x.device)
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
     _norm_kernel[(triton.cdiv(rows, 4),)](
-        x,
-        norm,
-        out,
-        scale,
-        rows,
-        eps,
-        D=width,
-        QUARTER=quarter(width),
-        BLOCK_B=4,
-        num_warps=4,
-        **options(x.device, rows),
-    )
+        x, norm, out, scale, rows, eps, D=width, QUARTER=quarter(width), BLOCK_B=4,
+        num_warps=4, **options(x.device, rows),
+    )  # fmt: skip
     return out, scale
 
 
@@ -149,13 +110,11 @@ def conv(x: Tensor, store: Tensor, slots: Tensor, weight: Tensor, bias: Tensor |
     """`conv_step` on tensors already checked."""
     rows, channels = x.shape
     y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
-    each, block, warps = PLAN.conv
-    block = min(block, triton.next_power_of_2(channels))
-    _conv_kernel[(triton.cdiv(rows, each), triton.cdiv(channels, block))](
+    block = min(512, triton.next_power_of_2(channels))
+    _conv_kernel[(rows, triton.cdiv(channels, block))](
         x, store, slots, weight, bias, y, rows, channels, x.stride(0), store.stride(0),
-        *weight.stride(), K=weight.shape[1], BLOCK_B=each, BLOCK_E=block, HAS_BIAS=bias is not None,
-        EVICT=PLAN.evict if rows > FEW else "",
-        num_warps=warps, **options(x.device, rows),
+        *weight.stride(), K=weight.shape[1], BLOCK_B=1, BLOCK_E=block, HAS_BIAS=bias is not None,
+        num_warps=4, **options(x.device, rows),
     )  # fmt: skip
     return y
 
@@ -173,11 +132,11 @@ def conv_project(
     blocks = triton.cdiv(channels, SHARE)
     y = torch.empty(rows, channels, dtype=proj.dtype, device=x.device)
     part = torch.empty(blocks, rows, size, dtype=torch.float32, device=x.device)
-    block_b = PLAN.conv_rows or _tile_rows(rows)
+    block_b = _tile_rows(rows) if rows <= FEW else 16
     _conv_project_kernel[(blocks, triton.cdiv(rows, block_b))](
         x, store, slots, weight, bias, proj, y, part, rows, channels, x.stride(0), store.stride(0),
         *weight.stride(), K=weight.shape[1], P=size, BLOCK_P=triton.next_power_of_2(size), BLOCK_B=block_b,
-        BLOCK_E=SHARE, PRECISION=_precision(proj), EARLY=PLAN.early, num_warps=4, **options(x.device, rows),
+        BLOCK_E=SHARE, PRECISION=_precision(proj), EARLY=rows > FEW, num_warps=4, **options(x.device, rows),
     )  # fmt: skip
     return y, part
 
@@ -215,26 +174,23 @@ def state(
     rank = 0 if dt_weight is None else dt_weight.shape[1]
     strides = (0, 0) if dt_weight is None else dt_weight.stride()
     switches = options(x.device, rows)
-    plan = PLAN.state if rows > PLAN.middle else PLAN.state_middle
-    block, warps, each = PLAN.state_few if rows <= FEW else plan
+    block, warps = (128, 4) if rank else (64, 2) if rows <= MIDDLE else (128, 2)
     # fp32 states keep the memory busy, and then it is faster to walk over the rows first (H200, 8192 x 1536: 442 us
     # against 459); halves are bound by instructions, and want A left in the cache instead (286 against 271)
     row_first = store.dtype == torch.float32
-    evict = (PLAN.evict if rows > FEW else "") if row_first else "evict_first"
-    grid = (triton.cdiv(channels, block), triton.cdiv(rows, each))
+    grid = (triton.cdiv(channels, block), rows)
     _state_kernel[grid[::-1] if row_first else grid](
-        store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, rows, channels, store.stride(0), x.stride(0),
+        store, slots, x, dt, dt_bias, A, B, C, D, z, dt_weight, y, channels, store.stride(0), x.stride(0),
         dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, B.stride(0),
         N=n_state, LEVELS=n_state.bit_length() - 1, R=rank, BLOCK_R=max(16, triton.next_power_of_2(max(rank, 1))),
-        ROWS=each, BLOCK_E=block, SHARES=shares, ROW_FIRST=row_first,
-        EVICT=evict, EARLY=PLAN.early and switches["PDL"] == 1, num_warps=warps,
-        **switches,
+        BLOCK_E=block, SHARES=shares, ROW_FIRST=row_first, EVICT="" if row_first else "evict_first",
+        EARLY=rows > FEW and switches["PDL"] == 1, num_warps=warps, **switches,
     )  # fmt: skip
     return y
 
 
 def _tile_rows(rows: int) -> int:
-    return 16 if rows <= 32 else PLAN.rows
+    return 16 if rows <= 32 else 32
 
 
 def _precision(weight: Tensor) -> str:

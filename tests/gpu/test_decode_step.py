@@ -24,7 +24,7 @@ from npc_kernels import (  # noqa: E402
     state_step,
     state_step_ref,
 )
-from npc_kernels.decode_step import few_layer, many_layer  # noqa: E402
+from npc_kernels.decode_step import few_layer, many_layer, middle_layer  # noqa: E402
 from step_cases import Arguments, conv_step_inputs, state_step_inputs, step_weights  # noqa: E402
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def compare(
     expected = reference(**(inputs | {"store": store[1]}))
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     assert rms_ratio(found, expected) < BOUNDS[dtype]
-    assert rms_ratio(store[0], store[1]) < BOUNDS[before.dtype]
+    rounded = inputs.get("dt_weight") is not None  # dt, which a product then makes in its own dtype
+    assert rms_ratio(store[0], store[1]) < max(BOUNDS[before.dtype], BOUNDS[dtype] if rounded else 0.0)
     slots = inputs["slots"]
     idle = torch.ones(before.shape[0], dtype=torch.bool, device="cuda")
     idle[slots[slots >= 0].long()] = False
@@ -106,7 +107,7 @@ def stores(n_layer: int, size: int, E: int, dtype: torch.dtype = torch.float32) 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("layer", [few_layer, many_layer])
+@pytest.mark.parametrize("layer", [few_layer, middle_layer, many_layer])
 @pytest.mark.parametrize("sizes", [(512, 1), (512, 5), (768, 40), (512, 200), (40, 3)], ids=str)
 def test_layer(layer: Callable[..., None], sizes: tuple[int, int], dtype: torch.dtype) -> None:
     """One layer's addition to the residual, against fp32 on the same weights."""
@@ -117,7 +118,7 @@ def test_layer(layer: Callable[..., None], sizes: tuple[int, int], dtype: torch.
     slots[1::4] = -1
     residual = torch.randn(rows, width, device="cuda")
     found, made = residual.clone(), (conv.clone(), ssm.clone())
-    if layer is many_layer and dtype == torch.float32:
+    if layer is not few_layer and dtype == torch.float32:
         pytest.skip("fp32 weights take few_layer at every size")
     with poisoned_empty():
         layer(found, made[0][0], made[1][0], slots, weights.layers[0], weights.eps)
@@ -137,17 +138,17 @@ def test_layer(layer: Callable[..., None], sizes: tuple[int, int], dtype: torch.
 def test_a_row_keeps_its_bits_in_every_batch(width: int, conv_dtype: torch.dtype) -> None:
     """Alone, among few and among thousands: logits and stores, bit for bit; padding rows change nothing."""
     weights = step_weights(width, 2, 999, dtype=torch.bfloat16, device="cuda")
-    conv, ssm = stores(2, 2100, 2 * width, conv_dtype)
-    tokens, slots = torch.randint(0, 999, (2050,), device="cuda"), torch.randperm(2100, device="cuda")[:2050].int()
+    conv, ssm = stores(2, 8400, 2 * width, conv_dtype)
+    tokens, slots = torch.randint(0, 999, (8300,), device="cuda"), torch.randperm(8400, device="cuda")[:8300].int()
     slots[5] = -1
     made = {}
-    for rows in (1, 2, 16, 33, 64, 128, 129, 500, 2050):
+    for rows in (1, 2, 16, 33, 64, 65, 256, 257, 500, 513, 1025, 2050, 8300):
         own = conv.clone(), ssm.clone()
         logits = decode_step(tokens[:rows], slots[:rows], *own, weights)
         made[rows] = logits, own[0][:, slots[:rows].clamp(min=0).long()], own[1][:, slots[:rows].clamp(min=0).long()]
     different = []
     for rows, (logits, *after) in made.items():
-        whole, *whole_after = made[2050]
+        whole, *whole_after = made[8300]
         live = slots[:rows] >= 0
         same = torch.equal(logits[live], whole[:rows][live])
         same &= all(torch.equal(a[:, live], b[:, :rows][:, live]) for a, b in zip(after, whole_after, strict=True))
