@@ -1,4 +1,4 @@
-"""The kernels that run the selective scan forwards: what chunks make of zero, the carry over them, the output."""
+"""The kernels that run the selective scan forwards: its inputs, what chunks make of zero, the carry, the output."""
 
 # Triton's kernels are not Python: their arguments have no Python types, and its tuples grow by addition only.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,assignment,var-annotated,misc"
@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from npc_kernels._scan_parts import (
+    LOG2E,
     _borders,
     _decay,
     _delta,
@@ -17,6 +18,28 @@ from npc_kernels._scan_parts import (
     _rows,
     _sigmoid,
 )
+
+
+@triton.jit(do_not_specialize=["rows", "L", "E"])
+def _prepare_kernel(
+    a_ptr, b_ptr, c_ptr, a2_ptr, bc_ptr, rows, L, E, a_e, a_n, b_batch, b_row, b_n, c_batch, c_row, c_n,
+    N: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """What every other kernel takes: a2 (N, E), A log2(e), and bc (rows, 2N), B and C side by side, in fp32."""
+    blocks = tl.cdiv(rows, BLOCK)
+    offs, offs_n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, N)[None, :]
+    if tl.program_id(0) < blocks:
+        mask = (offs < rows)[:, None]
+        batch, t = (offs // L).to(tl.int64)[:, None], (offs % L).to(tl.int64)[:, None]
+        b = tl.load(b_ptr + batch * b_batch + t * b_row + offs_n * b_n, mask=mask, other=0.0)
+        c = tl.load(c_ptr + batch * c_batch + t * c_row + offs_n * c_n, mask=mask, other=0.0)
+        row = bc_ptr + offs.to(tl.int64)[:, None] * 2 * N + offs_n
+        tl.store(row, b.to(tl.float32), mask=mask)
+        tl.store(row + N, c.to(tl.float32), mask=mask)
+    else:
+        offs_e = (offs - blocks * BLOCK)[:, None]
+        a = tl.load(a_ptr + offs_e * a_e + offs_n * a_n, mask=offs_e < E, other=0.0)
+        tl.store(a2_ptr + offs_n * E + offs_e, a.to(tl.float32) * LOG2E, mask=offs_e < E)
 
 
 @triton.jit(do_not_specialize=["L", "E", "chunk_len", "n_chunks"])

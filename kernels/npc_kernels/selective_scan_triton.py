@@ -17,8 +17,7 @@ import triton
 from torch import Tensor
 
 from npc_kernels._scan_backward import _chunk_grad_kernel, _reduce_kernel, _scan_bwd_kernel
-from npc_kernels._scan_forward import _carry_kernel, _chunk_state_kernel, _scan_fwd_kernel
-from npc_kernels._scan_parts import LOG2E
+from npc_kernels._scan_forward import _carry_kernel, _chunk_state_kernel, _prepare_kernel, _scan_fwd_kernel
 from npc_kernels._scan_staged import _staged_fwd_kernel, _staged_state_kernel
 from npc_kernels._scan_staged_backward import _staged_bwd_kernel
 
@@ -54,12 +53,9 @@ class SelectiveScan(torch.autograd.Function):
         seq_idx: Tensor | None,
         chunk_len: int,
     ) -> tuple[Tensor, Tensor]:
-        batch, length, channels = x.shape
+        batch, _, channels = x.shape
         n_state = A.shape[1]
-        a2 = (A.float() * LOG2E.value).t().contiguous()
-        bc = torch.empty(batch, length, 2 * n_state, dtype=torch.float32, device=x.device)
-        bc[..., :n_state].copy_(B)
-        bc[..., n_state:].copy_(C)
+        a2, bc = _prepared(A, B, C)
         launch = _Launch(x, n_state, chunk_len, dt_bias is not None, seq_idx is not None)
         z_or_x, seq_or_x = x if z is None else z, x if seq_idx is None else seq_idx  # a pointer is needed to offset
         start = initial_state
@@ -196,6 +192,18 @@ class _Launch:
             local, total, a2, start, into, self.channels, self.n_chunks,
             HAS_START=start is not None, REVERSE=reverse, **self._common,
         )  # fmt: skip
+
+
+def _prepared(A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """A log2(e) as (N, E), and B and C side by side as (b, L, 2N), in fp32."""
+    (batch, length, n_state), channels, block = B.shape, A.shape[0], 64
+    a2 = torch.empty(n_state, channels, dtype=torch.float32, device=A.device)
+    bc = torch.empty(batch, length, 2 * n_state, dtype=torch.float32, device=A.device)
+    rows = batch * length
+    _prepare_kernel[(triton.cdiv(rows, block) + triton.cdiv(channels, block),)](
+        A, B, C, a2, bc, rows, length, channels, *A.stride(), *B.stride(), *C.stride(), N=n_state, BLOCK=block
+    )
+    return a2, bc
 
 
 def _strides(t: Tensor | None) -> tuple[int, int]:
