@@ -1,0 +1,97 @@
+"""Values of the attributes of owners: drawn from lists and made-up names, no two alike in one conversation."""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from npc_runtime.training.values import Values
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    import random
+
+NAMED = frozenset({"person", "place", "item", "animal", "job"})
+"""Kinds that `Values` makes."""
+
+_TRIES = 200
+_SPANS = {"years": (14, 96), "few": (2, 20), "many": (21, 400), "sum": (2, 300)}
+
+
+def deck() -> dict[str, Any]:
+    """The tables of decks/attributes.toml."""
+    tables: dict[str, Any] = tomllib.loads(
+        (resources.files("npc_runtime.training") / "decks" / "attributes.toml").read_text("utf-8")
+    )
+    return tables
+
+
+def parted(text: str) -> tuple[str, ...]:
+    """The entries of a list parted by `|`."""
+    return tuple(part.strip() for part in text.replace("\n", " ").split("|") if part.strip())
+
+
+_DECK = deck()
+_ONES, _TENS = parted(_DECK["numerals"]["ones"]), parted(_DECK["numerals"]["tens"])
+_LISTS = {name: parted(text) for name, text in _DECK["values"].items()}
+
+
+def numeral(number: int, rng: random.Random) -> str:
+    """The number in digits or, below a hundred, half of the time in words."""
+    if number > 99 or rng.random() < 0.5:
+        return str(number)
+    ones = _ONES[number % 10]
+    return _ONES[number] if number < 20 else _TENS[number // 10 - 2] + (f"-{ones}" if number % 10 else "")
+
+
+class Supply:
+    """Values for one conversation. Names are held-out ones if `unseen`, else never."""
+
+    def __init__(self, rng: random.Random, unseen: bool = False) -> None:
+        self.rng, self._values, self._count = rng, Values(rng, unseen), 0
+        self._drawn: list[str] = []
+
+    def draw(self, kind: str) -> str:
+        """A value of a list or of a kind of `NAMED`, neither part of an earlier one nor holding one."""
+        for _ in range(_TRIES):
+            value = self._made(kind)
+            low = value.lower()
+            if not any(low in other or other in low for other in self._drawn):
+                self._drawn.append(low)
+                return value
+        raise ValueError(f"`{kind}` of attributes.toml holds too few values")
+
+    def name(self, kind: str) -> str:
+        """A person's name or a place's, never the same twice."""
+        self._count += 1
+        return self._values[f"{kind}{self._count}"]
+
+    def filled(self, text: str) -> str:
+        """The text with a value in each of its slots."""
+        return text.format_map(_Slots(self)) if "{" in text else text
+
+    def slot(self, name: str) -> str:
+        """A value for a slot: a number of a span, a word of a list, or a name."""
+        kind = name.rstrip("0123456789")
+        if kind in _SPANS:
+            low, high = _SPANS[kind]
+            number = self.rng.randint(low, high if self.rng.random() < 0.4 else min(high, low + 25))
+            return numeral(number, self.rng)
+        return self.name(kind) if kind in NAMED else self.rng.choice(_LISTS[f"{kind}s"])
+
+    def _made(self, kind: str) -> str:
+        return self.name(kind) if kind in NAMED else self.filled(self.rng.choice(_LISTS[kind]))
+
+
+class _Slots(dict[str, str]):
+    def __init__(self, supply: Supply) -> None:
+        super().__init__()
+        self._supply = supply
+
+    def __missing__(self, name: str) -> str:
+        return self._supply.slot(name)
