@@ -71,7 +71,7 @@ def _attribute(key: str, table: dict[str, str]) -> Attribute:
         _texts(table, "say"),
         _texts(table, "ack"),
         tuple((one[:1].lower() + one[1:-1], many[:1].lower() + many[1:-1]) for one, many in _texts(table, "who")),
-        _texts(table, "gap"),
+        _texts(table, "gap") if tell[0][0].startswith("{o} ") else (),
         tuple(text for text in tell if _open(text[0])),
     )
 
