@@ -26,8 +26,8 @@ PLAIN = 0.35
 NOISE = 0.2
 """Share of the player's lines with a word misspelt, doubled by a filler, or an article lost."""
 _GREETED = 0.12
-_LOST = frozenset({"the", "a", "an", "that", "please"})
-_FILLERS = ("really", "just", "well", "now", "please", "actually", "uh", "like", "um", "er", "again")
+_LOST = frozenset({"the", "that"})
+_FILLERS = ("really", "just", "well", "now", "actually", "uh", "like", "um", "er", "then")
 _GREETINGS = ("Hello.", "Hi!", "Good day.", "Hey.", "Good evening.", "Hello there!", "Well met.", "Morning.")
 _COMES = (
     "The player comes back.",
@@ -49,7 +49,17 @@ def _entries(value: str | list[str]) -> Texts:
     return tuple(line.strip() for line in lines if line.strip())
 
 
+def untold(texts: Texts) -> Texts:
+    """The texts that do not speak of something told before."""
+    return tuple(text for text in texts if not any(word in text for word in _OF_TELLING))
+
+
+_OF_TELLING = (
+    *("told", "I say", "I ever", "I forg", "my head", "rememb", "Remind", "emory", "listened", "again", "thread"),
+    *("mentioned", "recall", "gone", "forgotten"),
+)
 _TEXTS = read_table("wording.toml")
+_ASKED_OWN = untold(_TEXTS["asked"])
 
 
 def cap(text: str) -> str:
@@ -70,9 +80,12 @@ def told(clause: str, rng: random.Random) -> str:
     return _filled(rng.choice(_TEXTS["told"]), c=clause)
 
 
-def asked(direct: str, embedded: str, rng: random.Random) -> str:
-    """A question, from its direct form ("who did I buy it from") and its embedded one ("who I bought it from")."""
-    return _filled(rng.choice(_TEXTS["asked"]), q=direct, w=embedded)
+def asked(direct: str, embedded: str, rng: random.Random, own: bool = False) -> str:
+    """A question, from its direct form ("who did I buy it from") and its embedded one ("who I bought it from").
+
+    `own`: about the character itself, of whom the player told nothing.
+    """
+    return _filled(rng.choice(_ASKED_OWN if own else _TEXTS["asked"]), q=direct, w=embedded)
 
 
 def corrected(new: str, old: str, embedded: str, rng: random.Random) -> str:
@@ -111,12 +124,12 @@ def typed(text: str, keep: Collection[str], rng: random.Random) -> str:
     whole = {part for value in keep for part in value.split(" ")}
     at = rng.randrange(len(words))
     word = words[at]
-    if word in _LOST and at > 0:
+    if at > 0 and word in _LOST - whole:
         del words[at]
     elif len(word) > 4 and word.isalpha() and word.islower() and word not in whole:
         cut = rng.randrange(1, len(word) - 1)
         words[at] = word[:cut] + word[cut + 1 :]
-    elif at > 0 and word not in whole and words[at - 1].islower() and words[at - 1].isalpha():
+    elif at > 0 and not whole & {word, words[at - 1]} and words[at - 1].islower() and words[at - 1].isalpha():
         words.insert(at, rng.choice(_FILLERS))
     return " ".join(words)
 

@@ -1,0 +1,165 @@
+"""What is said of an event: its telling, the questions for each of its parts, the answers, and choices offered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npc_runtime.training import wording
+from npc_runtime.training.events import COUNT, SUBJECT, THING, Words, persons
+from npc_runtime.training.lexicon import PERSONS, SHAPES
+from npc_runtime.training.wording import cap, untold
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+    from npc_runtime.training.events import Event, Voice
+    from npc_runtime.training.lexicon import Role
+
+WRAPPED = 0.35
+"""Share of events told as a clause with other words around it."""
+ASKED = 0.55
+"""Share of questions asked in words that fit any question."""
+_OWN = {key: untold(texts) for key, texts in SHAPES.items()}
+"""Shapes for facts that the player did not tell."""
+
+
+def telling(event: Event, voice: Voice, rng: random.Random) -> str:
+    """The event as the player tells it."""
+    words = Words(event, voice, rng)
+    lead = next((code for code in event.roles if event.conversed(code)), "")
+    if lead and rng.random() < 0.35:
+        words.roles(lead)
+        return wording.told(f"{converse(words, lead)}{words['rest']}", rng)
+    if rng.random() < WRAPPED:
+        words.roles()
+        return wording.told(f"{words['s']} {words['vo']} {words['r']}", rng)
+    kind = rng.choice(_tellings(event))
+    lead = rng.choice(persons(event)) if kind == "tell_person" else ""
+    words.roles(lead)
+    return words.fill(SHAPES[kind])
+
+
+def _tellings(event: Event) -> list[str]:
+    """The families of shapes that fit."""
+    kinds = ["tell", "tell"]
+    if event.thing:
+        kinds += ["tell_object"]
+    if persons(event):
+        kinds += ["tell_person"]
+    if event.subject.third:
+        kinds += ["tell_third"]
+        kinds += ["tell_passive"] if event.thing and event.thing.determiner != "my" else []
+    return [*kinds, "tell_i"] if event.subject.told.name == "I" else kinds
+
+
+def converse(words: Words, code: str, thing: str = "o", who: str = "") -> str:
+    """The event from the other side: "Aldo sold me a kettle"."""
+    what = words.event.conversed(code).format(me=words["me"], o=words[thing])
+    return f"{who or words.event.roles[code].value} {what}"
+
+
+def question(event: Event, code: str, voice: Voice, rng: random.Random, own: bool = False) -> str:
+    """What the player asks for a part. `own`: the part is the character's, who was told nothing."""
+    words = Words(event, voice, rng)
+    words.question(code)
+    if rng.random() < 0.25 and event.conversed(code):
+        words["q"] = words["w"] = converse(words, code, "d", "who")
+        return wording.asked(words["q"], words["w"], rng, own)
+    if rng.random() < ASKED:
+        return wording.asked(words["q"], words["w"], rng, own)
+    shapes = _OWN if own else SHAPES
+    return words.fill(shapes[_asking(event, code, rng)])
+
+
+def _asking(event: Event, code: str, rng: random.Random) -> str:
+    if code == THING:
+        return "ask_whom" if event.thing and event.thing.person else "ask_thing"
+    if code in (SUBJECT, COUNT):
+        return f"ask_{code}"
+    kind = "ask_person" if code in PERSONS else f"ask_{code}"
+    return rng.choice((kind, "ask", "ask_object") if event.thing else (kind, "ask"))
+
+
+def answer(event: Event, code: str, voice: Voice, rng: random.Random, own: bool = False) -> str:
+    """What the character answers."""
+    words = Words(event, voice, rng)
+    if code in (THING, COUNT, SUBJECT):
+        words["other"] = words.other(code)
+        return words.fill(SHAPES[f"answer_{code}"])
+    words.answer(code)
+    if event.conversed(code) and rng.random() < 0.2:
+        return f"{cap(converse(words, code, 'd'))}."
+    return words.fill(SHAPES[rng.choice(_answers(code, own))])
+
+
+def _answers(code: str, own: bool) -> Sequence[str]:
+    kinds = ["answer"] if own else ["answer", "answer", "answer_told"]
+    if code in PERSONS:
+        return [*kinds, "answer_person", "answer_person"]
+    return [*kinds, "answer_value"] if code in ("price", "tool") else kinds
+
+
+def offered(event: Event, wrong: Role, rng: random.Random) -> tuple[str, str]:
+    """A question that offers the answer beside a wrong one, or the wrong one alone, and what answers it."""
+    code = wrong.code
+    words, back = Words(event, event.subject.asked, rng), Words(event, event.subject.answered, rng)
+    words.question(code)
+    for side in (words, back):
+        side.answer(code)
+        side["y"], side["py"] = wrong.value, wrong.phrase
+    if rng.random() < 0.3:
+        return words.fill(SHAPES["wrong"]), back.fill(SHAPES["answer_wrong"])
+    kind = rng.choice(("choice", "choice_person") if code in PERSONS else ("choice",))
+    return words.fill(SHAPES[kind]), answer(event, code, event.subject.answered, rng, own=True)
+
+
+def correction(event: Event, old: Role, new: Role, rng: random.Random) -> tuple[str, str]:
+    """The player puts `new` for `old` (the event's still); the character takes it."""
+    bare = (old.code in PERSONS or old.code in ("in", "toward", "off", "price")) and rng.random() < 0.7
+    before, now = (old.value, new.value) if bare else (old.phrase, new.phrase)
+    words = Words(event, event.subject.asked, rng)
+    words.question(old.code)
+    if rng.random() < 0.4:
+        words["p"], words["pold"] = new.phrase, old.phrase
+        text = words.fill(SHAPES["corrected"])
+    else:
+        text = wording.corrected(now, before, words["w"], rng)
+    return text, wording.correct_ack(now, before, rng)
+
+
+def volunteered(event: Event, code: str, rng: random.Random) -> str:
+    """The character speaks of it unasked."""
+    words = Words(event, event.subject.answered, rng)
+    words.answer(code)
+    return words.fill(SHAPES["volunteered"])
+
+
+def missing(event: Event, code: str, rng: random.Random) -> tuple[str, str]:
+    """A question for a role that was not told, and an honest answer, which may name what was."""
+    words = Words(event, event.subject.answered, rng)
+    words.question(code)
+    known = rng.choice(list(event.roles))
+    if rng.random() < 0.3:
+        told = Words(event, event.subject.answered, rng)
+        told.question(known)
+        words["kw"], words["kp"] = told["w"], event.roles[known].phrase
+        reply = words.fill(SHAPES["known_role"])
+    elif rng.random() < 0.3:
+        reply = wording.unknown(words["w"], "", rng)
+    else:
+        reply = words.fill(SHAPES["missing_role"])
+    return question(event, code, event.subject.asked, rng), reply
+
+
+def never(known: Event, other: Event, code: str, kind: str, rng: random.Random) -> tuple[str, str]:
+    """A question about `other`, never told, and an honest answer; `kind` of its difference: thing, verb or subject."""
+    words, told = Words(other, other.subject.answered, rng), Words(known, known.subject.answered, rng)
+    words.question(code)
+    if rng.random() < 0.2:
+        about = words["o"] if kind == THING else words["me"] if kind == SUBJECT else ""
+        reply = wording.unknown(words["w"], about, rng)
+    else:
+        words["kd"], words["kvd"], words["ks"], words["kme"] = (told[key] for key in ("d", "vd", "s", "me"))
+        reply = words.fill(SHAPES[f"other_{kind}"])
+    return question(other, code, other.subject.asked, rng), reply
