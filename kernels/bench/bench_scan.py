@@ -66,7 +66,7 @@ class Bench:
             "commit": done.stdout.strip() or "unknown",
             "date": date.today().isoformat(),
         }
-        self.rows: list[dict[str, object]] = []
+        self.rows: list[dict[str, str]] = []
 
     def say(self, *words: object) -> None:
         """Print with the clock."""
@@ -90,24 +90,25 @@ class Bench:
         low, middle, high = do_bench(run, warmup=25, rep=100, quantiles=[0.2, 0.5, 0.8])
         ratio = None if anchor is None else anchor * COPY_GB_S / self.copy / middle
         self.say(f"{op} {shape} {what}: {middle:.3f} ms" + ("" if ratio is None else f", {ratio:.2f}x the anchor"))
-        self.rows.append(
+        self.add(
             {
                 "op": op, "shape": "x".join(map(str, shape)), "dtype": "bfloat16", "pass": what,
                 "p20_ms": f"{low:.4f}", "p50_ms": f"{middle:.4f}", "p80_ms": f"{high:.4f}",
-                "ratio": "" if ratio is None else f"{ratio:.3f}", **self.where,
+                "ratio": "" if ratio is None else f"{ratio:.3f}",
             }
         )  # fmt: skip
         return middle
 
-    def write(self) -> None:
-        """Append the rows to results.csv."""
+    def add(self, row: dict[str, str]) -> None:
+        """Append a row to results.csv at once: a run may be cut short."""
+        self.rows.append(row | self.where)
         path = HERE / "results.csv"
         new = not path.exists()
         with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
+            writer = csv.DictWriter(file, FIELDS, restval="")
             if new:
                 writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerow(self.rows[-1])
 
 
 def rows(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -136,7 +137,8 @@ def worst(run: Any, reference: Any, inputs: dict[str, torch.Tensor]) -> float:
         wanted = [v for v in leaves.values() if v.requires_grad]
         torch.manual_seed(1)
         seeds = [torch.randn(o.shape, device=o.device).to(o.dtype) for o in outputs]  # whatever the strides
-        made.append([*outputs, *torch.autograd.grad(outputs, wanted, seeds)])
+        grads = torch.autograd.grad(outputs, wanted, seeds)
+        made.append([*(output.detach() for output in outputs), *grads])
     return max(
         float((a.double() - e.double()).square().mean().sqrt() / e.double().square().mean().sqrt().clamp(min=1e-30))
         for e, a in zip(*made, strict=True)
@@ -235,7 +237,7 @@ def train(bench: Bench, name: str, packed: bool) -> None:
             "pass": "packed" if packed else "step",
         }
         row |= {"p50_ms": f"{ms:.3f}", "ratio": f"{rate / anchor:.3f}"}
-        bench.rows.append(row | bench.where)
+        bench.add(row)
 
 
 def main() -> int:
@@ -262,7 +264,6 @@ def main() -> int:
             failed += 1
             bench.say("failed:", repr(error)[:400])
         torch.cuda.empty_cache()
-    bench.write()
     print(json.dumps({"copy_gb_s": round(bench.copy), "rows": bench.rows, "failed": failed}))
     return 1 if failed else 0
 

@@ -82,11 +82,11 @@ def row(
 ) -> None:
     ratio = None if anchor_us is None else anchor_us * COPY_GB_S / bench.copy / us[1]
     bench.say(f"{op} {shape} {dtype} {what}: {us[1]:.2f} us" + ("" if ratio is None else f", {ratio:.2f}x the anchor"))
-    bench.rows.append(
+    bench.add(
         {
             "op": op, "shape": shape, "dtype": dtype, "pass": what,
             **{f"p{p}_ms": f"{t / 1000:.5f}" for p, t in zip((20, 50, 80), us, strict=True)},
-            "ratio": "" if ratio is None else f"{ratio:.3f}", **bench.where,
+            "ratio": "" if ratio is None else f"{ratio:.3f}",
         }
     )  # fmt: skip
 
@@ -213,7 +213,6 @@ def main() -> int:
         if not bench.late:
             job()
             torch.cuda.empty_cache()
-    bench.write()
     print(json.dumps({"copy_gb_s": round(bench.copy), "rows": bench.rows}))
     return 0
 
