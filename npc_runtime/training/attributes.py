@@ -34,9 +34,14 @@ class Circle:
 
     def add(self, owner: Owner, attribute: Attribute) -> AttributeFact:
         """A fact of this owner, told from here on."""
-        fact = AttributeFact(self, owner, attribute, self.supply.draw(attribute.value))
+        self.supply.avoid(owner.words)
+        fact = AttributeFact(self, owner, attribute, self.value(attribute))
         self.told.append(fact)
         return fact
+
+    def value(self, attribute: Attribute) -> str:
+        """A value that nothing told has."""
+        return self.supply.draw(attribute.value, [fact.value for fact in self.told])
 
     def owner(self, attribute: Attribute) -> Owner:
         """An owner whom the attribute suits."""
@@ -110,12 +115,12 @@ class AttributeFact:
     def correct(self) -> Step | None:
         """The player puts another value in its place."""
         rng, attribute = self._rng, self.attribute
-        old, self.value = attribute.phrase(self.value), self.circle.supply.draw(attribute.value)
+        old, self.value = attribute.phrase(self.value), self.circle.value(attribute)
         new, asker = attribute.phrase(self.value), self.circle.voices[0]
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 and not new.startswith("to "):
             text = wording.corrected(new, old, self.fill(attribute.embedded, asker), rng)
         else:
-            text = self._worded("correct", asker, old=old, new=new, Old=wording.cap(old), New=wording.cap(new))
+            text = self._worded("correct", asker, old=old, new=new)
         ack = wording.correct_ack(new, old, rng) if rng.random() < 0.7 else self._ack()
         return wording.correcting(text, ack, rng)
 
@@ -145,23 +150,24 @@ class AttributeFact:
 
     def fill(self, texts: Sequence[Text], voice: str, by_pronoun: bool = False) -> str:
         """One of the texts in the words of `voice`."""
-        words = self._forms(voice, by_pronoun)
+        words = self.words(voice, by_pronoun)
         one, many = self._rng.choice(texts)
         a = "an" if self.attribute.article == "a" and wording.a(self.value).startswith("an ") else "a"
         value = self.value
         text = (one if words["number"] else many).format(**words, v=value, V=wording.cap(value), a=a, A=a.capitalize())
         return _contracted(text) if texts is not self.attribute.embedded and self._rng.random() < 0.3 else text
 
+    def words(self, voice: str, by_pronoun: bool) -> Forms:
+        """The words for the owner; see `owners.forms`."""
+        if (voice, by_pronoun) not in self._words:
+            self._words[voice, by_pronoun] = forms(self.owner, voice, by_pronoun)
+        return self._words[voice, by_pronoun]
+
     def plain_question(self) -> str:
         """The question without gaps or choices, which would give values away."""
         if self._rng.random() < 0.2:
             return self._worded("ask_noun", self.circle.voices[0])
         return self._asked()
-
-    def _forms(self, voice: str, by_pronoun: bool) -> Forms:
-        if (voice, by_pronoun) not in self._words:
-            self._words[voice, by_pronoun] = forms(self.owner, voice, by_pronoun)
-        return self._words[voice, by_pronoun]
 
     def _neighbours(self) -> tuple[Owner | None, Attribute | None]:
         if self._beside is None:
@@ -171,7 +177,7 @@ class AttributeFact:
 
     def _typed(self, text: str) -> str:
         """The text with typing noise that leaves the value and the owner alone."""
-        words, value = self._forms(self.circle.voices[0], False), self.value.lower()
+        words, value = self.words(self.circle.voices[0], False), self.value.lower()
         typed = wording.typed(text, {self.value, words["o"], words["os"], self.attribute.noun[0]}, self._rng)
         return typed if value in typed.lower() or value not in text.lower() else text
 
@@ -204,10 +210,10 @@ class AttributeFact:
         return self._worded("ask_cloze", asker) if kind < 0.94 and self.attribute.cloze else self._choice(asker)
 
     def _choice(self, asker: str) -> str:
-        values = [self.value, self.circle.supply.draw(self.attribute.value)]
+        values = [self.value, self.circle.value(self.attribute)]
         self._rng.shuffle(values)
         x, y = map(self.attribute.phrase, values)
-        return self._worded("ask_choice", asker, x=x, y=y, X=wording.cap(x))
+        return self._worded("ask_choice", asker, x=x, y=y)
 
     def _answer(self) -> str:
         kind, voice = self._rng.random(), self.circle.voices[1]
@@ -218,46 +224,71 @@ class AttributeFact:
     def _unknown(self, other: AttributeFact, swap: bool) -> str:
         voice = self.circle.voices[1]
         if self._rng.random() < 0.5:
-            about = other._forms(voice, False)["oo"] if swap and other.owner.kind != ME else ""
+            about = other.words(voice, False)["oo"] if swap and other.owner.kind != ME else ""
             return wording.unknown(other.fill(other.attribute.embedded, voice), about, self._rng)
-        known = self._slots(voice, not swap and self._rng.random() < 0.5)
-        more = {f"k{key}": known[key] for key in ("w", "n", "c", "v")} | {"ko": self._named(voice)}
+        known = _Words(self, voice, not swap and self._rng.random() < 0.5, {"o": self._named(voice)})
+        words = _Words(other, voice, not swap and self._rng.random() < 0.5, known=known)
         if swap:
-            more["oo"] = other._named(voice)
-        else:
-            asked = other._slots(voice, self._rng.random() < 0.5)
-            more.update({key: asked[key] for key in "wn"})
-        return other._worded("other_owner" if swap else "other_attribute", voice, **wording.with_capitals(more))
+            words["oo"] = other._named(voice)
+            words["Oo"] = wording.cap(words["oo"])
+        return words.fill("other_owner" if swap else "other_attribute")
 
     def _named(self, voice: str) -> str:
         """The owner as an object, "yourself" where that is the one spoken to."""
-        words = self._forms(voice, False)
+        words = self.words(voice, False)
         return words["himself" if self.owner.kind == ME else "oo"]
 
-    def _slots(self, voice: str, by_pronoun: bool = False) -> Forms:
-        """What a wording may hold beside the owner's words."""
-        attribute, value = self.attribute, self.attribute.phrase(self.value)
-        direct = self.fill(attribute.ask, voice)
-        texts = {
-            "c": self.clause(voice, by_pronoun),
-            "p": self.clause(voice, True),
-            "n": attribute.noun[0].format(**self._forms(voice, by_pronoun)),
-            "w": self.fill(attribute.embedded, voice, by_pronoun),
-            "q": direct,
-            "r": self.fill(attribute.ask, voice, True),
-            "v": value,
-        }
-        texts.update(c2=texts["c"], p2=texts["p"])
-        return wording.with_capitals(texts)
+    def piece(self, key: str, voice: str, by_pronoun: bool) -> str:
+        """What stands for a slot of a wording: the clause, a question, the noun, the value, the clause cut short."""
+        attribute = self.attribute
+        if key in ("c", "p", "c2", "p2"):
+            return self.clause(voice, by_pronoun or key[0] == "p")
+        if key == "w":
+            return self.fill(attribute.embedded, voice, by_pronoun)
+        if key in ("q", "r"):
+            return self.fill(attribute.ask, voice, key == "r")
+        if key == "n":
+            return attribute.noun[0].format(**self.words(voice, by_pronoun))
+        if key == "k":
+            words = self.words(voice, False)
+            one, many = self._rng.choice(attribute.cloze)
+            return (one if words["number"] else many).removesuffix("{v}").format(**words, a="a").rstrip()
+        return attribute.phrase(self.value)
 
     def _worded(self, key: str, voice: str, **more: str) -> str:
         """A wording of the list, filled."""
-        slots = {**self._forms(voice, False), **self._slots(voice), **more}
-        if key == "ask_cloze":
-            one, many = self._rng.choice(self.attribute.cloze)
-            open_ = (one if slots["number"] else many).removesuffix("{v}").format(**{**slots, "a": "a"}).rstrip()
-            slots.update(k=open_, K=wording.cap(open_))
-        text = self._rng.choice(WORDING[key]).format(**slots)
+        return _Words(self, voice, more=more).fill(key)
+
+
+class _Words(dict[str, str]):
+    """What the slots of a wording hold, made when asked for; `known`: what {kc} and the like are taken from."""
+
+    def __init__(
+        self,
+        fact: AttributeFact,
+        voice: str,
+        by_pronoun: bool = False,
+        more: dict[str, str] | None = None,
+        known: _Words | None = None,
+    ) -> None:
+        super().__init__(fact.words(voice, False))
+        self.update(more or {})
+        self._fact, self._voice, self._by_pronoun, self._known = fact, voice, by_pronoun, known
+
+    def __missing__(self, key: str) -> str:
+        low = key[:1].lower() + key[1:]
+        if low != key:
+            text = wording.cap(self[low])
+        elif self._known is not None and key[0] == "k":
+            text = self._known[key[1:]]
+        else:
+            text = self._fact.piece(key, self._voice, self._by_pronoun)
+        self[key] = text
+        return text
+
+    def fill(self, key: str) -> str:
+        """A wording of the list with its slots filled."""
+        text = self._fact.circle.rng.choice(WORDING[key]).format_map(self)
         return text if text[:1].isupper() or text[-1:] not in ".!?" else wording.cap(text)
 
 

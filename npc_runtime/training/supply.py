@@ -15,12 +15,13 @@ else:
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Collection, Iterable
 
 NAMED = frozenset({"person", "place", "item", "animal", "job"})
 """Kinds that `Values` makes."""
 
-_TRIES = 200
-_SPANS = {"years": (14, 96), "few": (2, 20), "many": (21, 400), "sum": (2, 300)}
+_TRIES = 60
+_SPANS = {"years": (14, 96), "small": (2, 9), "few": (2, 20), "many": (21, 400), "sum": (2, 300)}
 
 
 def deck() -> dict[str, Any]:
@@ -40,6 +41,10 @@ _DECK = deck()
 _ONES, _TENS = parted(_DECK["numerals"]["ones"]), parted(_DECK["numerals"]["tens"])
 _LISTS = {name: parted(text) for name, text in _DECK["values"].items()}
 
+_DIGITS = {word: str(number) for number, word in enumerate(_ONES)} | {
+    ten + (f"-{_ONES[one]}" if one else ""): str(10 * at + one) for at, ten in enumerate(_TENS, 2) for one in range(10)
+}
+
 
 def numeral(number: int, rng: random.Random) -> str:
     """The number in digits or, below a hundred, half of the time in words."""
@@ -49,6 +54,12 @@ def numeral(number: int, rng: random.Random) -> str:
     return _ONES[number] if number < 20 else _TENS[number // 10 - 2] + (f"-{ones}" if number % 10 else "")
 
 
+def _in_digits(text: str) -> str:
+    """The text in lower case, its number in digits."""
+    first, _, rest = text.lower().partition(" ")
+    return f"{_DIGITS[first]} {rest}".rstrip() if first in _DIGITS else text.lower()
+
+
 class Supply:
     """Values for one conversation. Names are held-out ones if `unseen`, else never."""
 
@@ -56,15 +67,30 @@ class Supply:
         self.rng, self._values, self._count = rng, Values(rng, unseen), 0
         self._drawn: list[str] = []
 
-    def draw(self, kind: str) -> str:
-        """A value of a list or of a kind of `NAMED`, neither part of an earlier one nor holding one."""
+    def draw(self, kind: str, taken: Collection[str] = ()) -> str:
+        """A value of a list or of a kind of `NAMED`, apart from all drawn before; short of those, from `taken`."""
         for _ in range(_TRIES):
             value = self._made(kind)
-            low = value.lower()
-            if not any(low in other or other in low for other in self._drawn):
-                self._drawn.append(low)
-                return value
-        raise ValueError(f"`{kind}` of attributes.toml holds too few values")
+            if self._apart(value, self._drawn):
+                break
+        else:
+            value = next(
+                value
+                for value in iter(lambda: self._made(kind), None)
+                if self._apart(value, list(map(_in_digits, taken)))
+            )
+        self._drawn.append(_in_digits(value))
+        return value
+
+    def avoid(self, words: Iterable[str]) -> None:
+        """Draw no value that holds one of the words or is part of one."""
+        self._drawn += words
+
+    @staticmethod
+    def _apart(value: str, others: Iterable[str]) -> bool:
+        """Whether the value is part of none and holds none, numbers taken as digits."""
+        low = _in_digits(value)
+        return not any(low in other or other in low for other in others)
 
     def name(self, kind: str) -> str:
         """A person's name or a place's, never the same twice."""
