@@ -51,7 +51,7 @@ def test_every_shape_can_be_filled() -> None:
             words.roles("from")
             words.question("from")
             words.answer("from")
-            words.update(dict.fromkeys(("y", "py", "pold", "kd", "kvd", "ks", "kme", "kw", "kp"), "so"))
+            words.update(dict.fromkeys(("y", "py", "pold", "kd", "kvd", "ks", "kme", "kself", "kw", "kp"), "so"))
             assert "{" not in text.format_map(words)
 
 

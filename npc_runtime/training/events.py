@@ -186,6 +186,7 @@ class Words(dict[str, str]):
 
     def _role_question(self, code: str, other: str) -> None:
         head, left = WH[code]
+        other = "" if left and other.startswith(f"{left} ") else other
         end, s = left + other, self["s"]
         self["q"], self["w"] = f"{head} did {s} {self['bd']}{end}", f"{head} {s} {self['vd']}{end}"
         self["qi"], self["wi"] = f"{head} did {s} {self['bi']}{left}", f"{head} {s} {self['vi']}{left}"

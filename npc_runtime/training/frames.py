@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from npc_runtime.training.events import Subject
-    from npc_runtime.training.lexicon import Role, Verb
+    from npc_runtime.training.lexicon import Role, Thing, Verb
     from npc_runtime.training.threads import Fact, Step
 
 CHOICE = 0.06
 """Share of questions that offer the answer beside a wrong one, or a wrong one alone."""
+WHOLE = 0.06
+"""Share of questions for all that was told of a thing."""
 _COUNTS = (1, 2, 2, 3)
 """How many roles are told."""
 
@@ -92,7 +94,9 @@ class Frame:
             self._asked = self._part()
         self._fresh = False
         code, event, rng = self._asked, self.event, self._rng
-        if code in event.roles and rng.random() < CHOICE:
+        if self._single() and rng.random() < WHOLE:
+            asked, answer = phrases.whole(event, rng)
+        elif code in event.roles and rng.random() < CHOICE:
             asked, answer = phrases.offered(event, self._filler.role(code), rng)
         else:
             asked = phrases.question(event, code, event.subject.asked, rng)
@@ -108,6 +112,12 @@ class Frame:
             if pair:
                 return wording.denying(self._typed(pair[0]), pair[1], self._rng)
         return None
+
+    def _single(self) -> bool:
+        """Whether all that was told of the thing is this event, and all its parts stand in the telling."""
+        thing = self.event.thing
+        same = [event for event in self._group if event.thing and thing and event.thing.noun == thing.noun]
+        return len(same) == 1 and self._asked in self.event.roles
 
     def _part(self) -> str:
         """The part to ask for next: mostly a role."""
@@ -202,8 +212,15 @@ def _same_thing(first: Event, count: int, filler: Filler) -> list[Event]:
         verb = _other_verb(first, groups, filler.rng)
         if verb is not None:
             groups.add(verb.group)
-            group.append(replace(first, verb=verb, roles=_roles(verb, filler)))
+            group.append(replace(first, verb=verb, thing=_again(first.thing, filler.rng), roles=_roles(verb, filler)))
     return group
+
+
+def _again(thing: Thing | None, rng: random.Random) -> Thing | None:
+    """The thing as it is told of once more: perhaps "the kettle", not "a kettle"."""
+    if thing is None or thing.determiner != "a" or rng.random() < 0.4:
+        return thing
+    return replace(thing, determiner="the")
 
 
 def _same_done(first: Event, count: int, filler: Filler) -> list[Event]:
@@ -242,11 +259,19 @@ def owned(rng: random.Random, pronoun: Mapping[str, str], unseen: bool = False) 
     """
     filler = Filler(rng, unseen)
     event = replace(drawn(filler), subject=_own(pronoun, filler))
-    words = Words(event, event.subject.told, rng)
-    words.roles()
     parts = event.parts()
     codes = rng.sample(parts, min(rng.choice((1, 1, 2, 3)), len(parts)))
-    return f"{words['s']} {words['vo']} {words['r']}", [_own_step(event, code, rng) for code in codes]
+    return _header(event, rng), [_own_step(event, code, rng) for code in codes]
+
+
+def _header(event: Event, rng: random.Random) -> str:
+    """The event as the character's header tells it."""
+    words = Words(event, event.subject.told, rng)
+    words.roles()
+    kind = rng.random()
+    if kind < 0.2 and not event.subject.third:
+        return f"{words['vo']} {words['r']}"
+    return f"{words['s']} {'once ' if kind > 0.9 else ''}{words['vo']} {words['r']}"
 
 
 def _own(pronoun: Mapping[str, str], filler: Filler) -> Subject:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.training import wording
 from npc_runtime.training.events import COUNT, SUBJECT, THING, Words, persons
-from npc_runtime.training.lexicon import PERSONS, SHAPES
+from npc_runtime.training.lexicon import PERSONS, SHAPES, WH
 from npc_runtime.training.wording import cap, untold
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _tellings(event: Event) -> list[str]:
     """The families of shapes that fit."""
     kinds = ["tell", "tell"]
     if event.thing:
-        kinds += ["tell_object"]
+        kinds += ["tell_object", "tell_whom" if event.thing.person else "tell_what"]
     if persons(event):
         kinds += ["tell_person"]
     if event.subject.third:
@@ -59,8 +59,11 @@ def converse(words: Words, code: str, thing: str = "o", who: str = "") -> str:
     return f"{who or words.event.roles[code].value} {what}"
 
 
-def question(event: Event, code: str, voice: Voice, rng: random.Random, own: bool = False) -> str:
-    """What the player asks for a part. `own`: the part is the character's, who was told nothing."""
+def question(event: Event, code: str, voice: Voice, rng: random.Random, own: bool = False, claimed: bool = True) -> str:
+    """What the player asks for a part. `own`: the part is the character's, who was told nothing.
+
+    `claimed`: the question may say that it happened ("I sold the kettle. Who to?").
+    """
     words = Words(event, voice, rng)
     words.question(code)
     if rng.random() < 0.25 and event.conversed(code):
@@ -69,16 +72,27 @@ def question(event: Event, code: str, voice: Voice, rng: random.Random, own: boo
     if rng.random() < ASKED:
         return wording.asked(words["q"], words["w"], rng, own)
     shapes = _OWN if own else SHAPES
-    return words.fill(shapes[_asking(event, code, rng)])
+    return words.fill(shapes[_asking(event, code, claimed, rng)])
 
 
-def _asking(event: Event, code: str, rng: random.Random) -> str:
+def _asking(event: Event, code: str, claimed: bool, rng: random.Random) -> str:
     if code == THING:
         return "ask_whom" if event.thing and event.thing.person else "ask_thing"
     if code in (SUBJECT, COUNT):
         return f"ask_{code}"
     kind = "ask_person" if code in PERSONS else f"ask_{code}"
-    return rng.choice((kind, "ask", "ask_object") if event.thing else (kind, "ask"))
+    kinds = [kind, "ask_object"] if event.thing else [kind]
+    if claimed:
+        kinds += ["ask", "ask_gap"] if _alone(event, code) else ["ask"]
+    return rng.choice(kinds)
+
+
+def _alone(event: Event, code: str) -> bool:
+    """Whether what the question leaves behind ("from") names this role and no other."""
+    left = WH[code][1].strip()
+    return bool(left) and not any(
+        role.phrase.startswith(f"{left} ") for role in event.roles.values() if role.code != code
+    )
 
 
 def answer(event: Event, code: str, voice: Voice, rng: random.Random, own: bool = False) -> str:
@@ -98,6 +112,13 @@ def _answers(code: str, own: bool) -> Sequence[str]:
     if code in PERSONS:
         return [*kinds, "answer_person", "answer_person"]
     return [*kinds, "answer_value"] if code in ("price", "tool") else kinds
+
+
+def whole(event: Event, rng: random.Random) -> tuple[str, str]:
+    """A question for all that was told of the thing, and the answer."""
+    words, back = Words(event, event.subject.asked, rng), Words(event, event.subject.answered, rng)
+    back.roles()
+    return words.fill(SHAPES["ask_whole"]), back.fill(SHAPES["answer_whole"])
 
 
 def offered(event: Event, wrong: Role, rng: random.Random) -> tuple[str, str]:
@@ -156,10 +177,12 @@ def never(known: Event, other: Event, code: str, kind: str, rng: random.Random) 
     """A question about `other`, never told, and an honest answer; `kind` of its difference: thing, verb or subject."""
     words, told = Words(other, other.subject.answered, rng), Words(known, known.subject.answered, rng)
     words.question(code)
-    if rng.random() < 0.2:
-        about = words["o"] if kind == THING else words["me"] if kind == SUBJECT else ""
-        reply = wording.unknown(words["w"], about, rng)
-    else:
-        words["kd"], words["kvd"], words["ks"], words["kme"] = (told[key] for key in ("d", "vd", "s", "me"))
-        reply = words.fill(SHAPES[f"other_{kind}"])
-    return question(other, code, other.subject.asked, rng), reply
+    words["kd"], words["kvd"], words["ks"], words["kme"] = (told[key] for key in ("d", "vd", "s", "me"))
+    words["kself"] = "yourself" if told["me"] == "you" else told["me"]
+    if kind == THING and rng.random() < 0.12:
+        return Words(other, other.subject.asked, rng).fill(SHAPES["ask_whole"]), words.fill(SHAPES["other_thing"])
+    asked = question(other, code, other.subject.asked, rng, claimed=False)
+    if rng.random() < 0.8:
+        return asked, words.fill(SHAPES[f"other_{kind}"])
+    about = words["o"] if kind == THING else words["me"] if kind == SUBJECT else ""
+    return asked, wording.unknown(words["w"], about, rng)
