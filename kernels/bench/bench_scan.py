@@ -1,6 +1,6 @@
 """Time the scan, the convolution and training on an NVIDIA GPU: ceilings, then correctness, then medians.
 
-    python kernels/bench/bench_scan.py [--train] [--seconds 120]
+    python kernels/bench/bench_scan.py [--part shapes --part train] [--seconds 120]
 
 Run from the repository root. Ratios are to the times of mamba_ssm 2.3.2 on an H200 (`ANCHORS`), scaled by this run's
 copy bandwidth. Nothing is timed unless every check passes. Rows go to `results.csv`; the last line is a JSON object.
@@ -242,7 +242,7 @@ def train(bench: Bench, name: str, packed: bool) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", action="store_true", help="also time training steps")
+    parser.add_argument("--part", action="append", choices=("shapes", "train"), help="what to time; all when not given")
     parser.add_argument("--seconds", type=float, default=300.0, help="start nothing new after this many seconds")
     options = parser.parse_args()
     bench = Bench(options.seconds)
@@ -251,9 +251,11 @@ def main() -> int:
     if not check(bench):
         bench.say("a kernel is wrong: nothing is timed")
         return 1
-    jobs: list[Any] = [lambda k=k, v=v: time_shape(bench, *k, v) for k, v in ANCHORS.items()]
-    if options.train:
-        jobs += [lambda n=n, p=p: train(bench, n, p) for n, p in (("tiny", False), ("tiny", True), ("57.9M", False))]
+    parts, jobs = options.part or ("train", "shapes"), list[Any]()
+    if "train" in parts:
+        jobs += [lambda n=n, p=p: train(bench, n, p) for n, p in (("tiny", False), ("57.9M", False), ("tiny", True))]
+    if "shapes" in parts:
+        jobs += [lambda k=k, v=v: time_shape(bench, *k, v) for k, v in ANCHORS.items()]
     failed = 0
     for job in jobs:
         if bench.late:
