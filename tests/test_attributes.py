@@ -11,10 +11,12 @@ import pytest
 from npc_runtime.evaluation.recall import holds, ignorant
 from npc_runtime.training import attributes
 from npc_runtime.training.attribute_deck import ATTRIBUTES, WORDING, Attribute
-from npc_runtime.training.attributes import AttributeFact, Breath, Circle
+from npc_runtime.training.attributes import AttributeFact, Circle
+from npc_runtime.training.breath import Breath
 from npc_runtime.training.corpus import held_out
 from npc_runtime.training.owners import OWNERS, SELF, draw_owner, forms
 from npc_runtime.training.supply import Supply, numeral
+from npc_runtime.training.threads import HONEST
 from npc_runtime.training.values import PRONOUNS
 
 if TYPE_CHECKING:
@@ -164,10 +166,17 @@ def test_a_characters_own_attributes_are_asked_with_you_and_answered_with_i() ->
         header, steps = attributes.owned(random.Random(seed), PRONOUNS[seed % 2])
         assert not BRACED.search(header)
         assert not re.search(r"\b(I|my|your?)\b", header)
-        assert 1 <= len(steps) <= 3
+        assert 1 <= len(steps) <= 4
         for question, answer in steps:
             assert not re.search(r"\b(your|you told|you said)\b", answer.text, re.IGNORECASE)
             assert not re.search(r"\bmy\b", question.text)
+
+
+def test_what_the_character_does_not_know_of_its_own_people_it_says() -> None:
+    drawn = [attributes.owned(random.Random(seed), PRONOUNS[0]) for seed in range(400)]
+    denied = [(header, *step) for header, steps in drawn for step in steps if step[-1].speech == HONEST]
+    assert 30 < len(denied) < 100
+    assert all(ignorant(answer.text, f"{header} {question.text}") for header, question, answer in denied)
 
 
 def test_verbs_and_pronouns_agree_with_the_owner() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.training import wording
 from npc_runtime.training.attribute_deck import ATTRIBUTES, OF, WORDING
+from npc_runtime.training.breath import Breath
 from npc_runtime.training.owners import ME, Owner, can_link, draw_owner, forms, linked
 from npc_runtime.training.supply import Supply
 from npc_runtime.training.threads import Told
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from npc_runtime.training.attribute_deck import Attribute, Text
     from npc_runtime.training.owners import Forms
     from npc_runtime.training.threads import Fact, Step
+
+
+OWN_UNKNOWN = 0.25
+"""Share of the character's facts beside which it is asked something that it does not know."""
 
 
 @dataclass(slots=True)
@@ -137,12 +142,18 @@ class AttributeFact:
         owner, attribute = self._neighbours()
         if owner is None and attribute is None:
             return None
-        swap = owner is not None and (attribute is None or self._rng.random() < 0.5)
-        if swap and owner is not None:
-            other = AttributeFact(self.circle, owner, self.attribute, self.value)
-        else:
-            other = AttributeFact(self.circle, self.owner, attribute or self.attribute, self.value)
-        return wording.denying(other.plain_question(), self._unknown(other, swap), self._rng)
+        if attribute is None or (owner is not None and self._rng.random() < 0.5):
+            return self.of_another()
+        other = AttributeFact(self.circle, self.owner, attribute, self.value)
+        return wording.denying(other.plain_question(), self._unknown(other), self._rng)
+
+    def of_another(self) -> Step | None:
+        """The same of another owner, which was never told; None where there is no other."""
+        owner = self._neighbours()[0]
+        if owner is None or (owner.kind == ME and self.circle.voices[1] == "I"):
+            return None
+        other = AttributeFact(self.circle, owner, self.attribute, self.value)
+        return wording.denying(other.plain_question(), self._unknown(other), self._rng)
 
     def clause(self, voice: str, by_pronoun: bool = False) -> str:
         """What is told, in the words of `voice`."""
@@ -165,7 +176,7 @@ class AttributeFact:
 
     def plain_question(self) -> str:
         """The question without gaps or choices, which would give values away."""
-        if self._rng.random() < 0.2:
+        if self.circle.voices[0] == "I" and self._rng.random() < 0.2:
             return self._worded("ask_noun", self.circle.voices[0])
         return self._asked()
 
@@ -221,9 +232,9 @@ class AttributeFact:
             return wording.cap(self.fill(self.attribute.answer, voice))
         return self._worded("answer_told" if kind < 0.5 and voice == "you" else "answer", voice)
 
-    def _unknown(self, other: AttributeFact, swap: bool) -> str:
-        voice = self.circle.voices[1]
-        if self._rng.random() < 0.5:
+    def _unknown(self, other: AttributeFact) -> str:
+        voice, swap = self.circle.voices[1], other.owner != self.owner
+        if voice == "you" and self._rng.random() < 0.5:
             about = other.words(voice, False)["oo"] if swap and other.owner.kind != ME else ""
             return wording.unknown(other.fill(other.attribute.embedded, voice), about, self._rng)
         known = _Words(self, voice, not swap and self._rng.random() < 0.5, {"o": self._named(voice)})
@@ -231,7 +242,7 @@ class AttributeFact:
         if swap:
             words["oo"] = other._named(voice)
             words["Oo"] = wording.cap(words["oo"])
-        return words.fill("other_owner" if swap else "other_attribute")
+        return words.fill("own_unknown" if voice == "I" else "other_owner" if swap else "other_attribute")
 
     def _named(self, voice: str) -> str:
         """The owner as an object, "yourself" where that is the one spoken to."""
@@ -304,58 +315,6 @@ def _contracted(text: str) -> str:
     return text
 
 
-class Breath:
-    """The same attribute of two or three owners, told in one breath; the questions go from one to the next."""
-
-    def __init__(self, facts: Sequence[AttributeFact], rng: random.Random) -> None:
-        self._facts, self._rng, self._at, self._asked = tuple(facts), rng, rng.randrange(len(facts)), False
-
-    @property
-    def kin(self) -> set[str]:
-        """What any of its facts is about."""
-        return set[str]().union(*(fact.kin for fact in self._facts))
-
-    @property
-    def fits(self) -> bool:
-        """Always."""
-        return True
-
-    def told(self) -> Told:
-        """The value of the fact asked for last, or first where nothing was asked."""
-        return self._facts[self._at].told()
-
-    def tell(self, before: str = "", after: str = "") -> Step:
-        """The player tells them all."""
-        first, *others = self._facts
-        gap = first.attribute.gap and self._rng.random() < 0.6
-        texts = [first.fill(first.attribute.tell[:1], "I") if gap else first.clause("I")]
-        texts += [fact.fill(fact.attribute.gap, "I") if gap else fact.clause("I") for fact in others]
-        head = ", ".join(texts[:-1])
-        shape = "{A}, and {b}." if gap else self._rng.choice(WORDING["breath"])
-        whole = shape.format(a=head, A=wording.cap(head), b=texts[-1], B=wording.cap(texts[-1]))
-        values = [fact.attribute.phrase(fact.value) for fact in self._facts]
-        return wording.telling(whole, wording.ack(values, self._rng), self._rng, before, after)
-
-    def volunteer(self) -> Step | None:
-        """The character speaks of one of them."""
-        return self._facts[self._at].volunteer()
-
-    def correct(self) -> Step | None:
-        """The player corrects the one that is asked for next."""
-        return self._facts[self._at].correct()
-
-    def ask(self) -> Step:
-        """The player asks for one; for another the next time."""
-        if self._asked:
-            self._at = (self._at + 1) % len(self._facts)
-        self._asked = True
-        return self._facts[self._at].ask()
-
-    def beside(self) -> Step | None:
-        """Beside the one asked for."""
-        return self._facts[self._at].beside()
-
-
 def draw(rng: random.Random, unseen: bool = False) -> list[Fact]:
     """One to three related facts: one attribute of some owners (perhaps in one breath), or two of one owner."""
     circle = Circle(rng, Supply(rng, unseen))
@@ -386,4 +345,8 @@ def owned(rng: random.Random, pronoun: dict[str, str], unseen: bool = False) -> 
             facts.append(circle.add(another or owner, attribute if another or other is None else other))
     header = "; ".join(fact.clause(pronoun["they"]) for fact in facts)
     count = rng.choice((1, 1, 2, 3))
-    return header, [facts[(at + count) % len(facts)].ask() for at in range(count)]
+    steps: list[Step | None] = [facts[(at + count) % len(facts)].ask() for at in range(count)]
+    named = owner.kind == "person" and attribute.group == "name"  # another fact of the header may name the other one
+    if owner.kind != ME and not named and rng.random() < OWN_UNKNOWN:
+        steps.insert(rng.randrange(count + 1), facts[0].of_another())
+    return header, [step for step in steps if step]
