@@ -14,7 +14,7 @@ from npc_runtime.training import frames, phrases, wording
 from npc_runtime.training.corpus import held_out
 from npc_runtime.training.events import Event, I, Words, drawn_subject, kin_subject
 from npc_runtime.training.frames import Frame
-from npc_runtime.training.lexicon import NOUNS, PERSONS, SHAPES, VERBS, Filler, Verb, plural
+from npc_runtime.training.lexicon import ALSO, NOUNS, PERSONS, SHAPES, VERBS, Filler, Verb, plural
 from npc_runtime.training.values import PRONOUNS
 
 SEEDS = range(400)
@@ -34,8 +34,7 @@ def test_every_verb_is_told_asked_and_answered_in_whole_sentences(verb: Verb) ->
         rng = random.Random(2)
         for code in event.parts():
             told = phrases.telling(event, I.told, rng)
-            question = phrases.question(event, code, event.subject.asked, rng)
-            answer = phrases.answer(event, code, event.subject.answered, rng)
+            question, answer = phrases.exchange(event, code, rng)
             assert not re.search(r"[{}~_]|  | [.,?]|\ba [aeiou](?!ne|ni)", told + question + answer), (told, question)
             assert holds(answer, [event.fact(code)]), (question, answer, event.fact(code))
             assert not holds(question, [event.fact(code)]) or code not in PERSONS, question
@@ -53,6 +52,31 @@ def test_every_shape_can_be_filled() -> None:
             words.answer("from")
             words.update(dict.fromkeys(("y", "py", "pold", "kd", "kvd", "ks", "kme", "kself", "kw", "kp"), "so"))
             assert "{" not in text.format_map(words)
+
+
+@pytest.mark.parametrize("key", sorted(ALSO), ids=" ".join)
+def test_other_questions_for_a_role_can_be_filled_and_give_nothing_away(key: tuple[str, str]) -> None:
+    group, code = key
+    verb = next(verb for verb in VERBS if verb.group == group and code in verb.roles)
+    event = replace(events(verb, 3)[0], subject=BROTHER)
+    words = Words(event, BROTHER.asked, random.Random(1))
+    for text in (text for pair in ALSO[key] for text in pair):
+        assert not re.search(r"[{}?]|  ", text.format_map(words)), text
+        assert not holds(text.format_map(words), [event.fact(code)])
+
+
+def test_things_that_only_an_adjective_tells_apart_are_asked_for_by_it() -> None:
+    seen = 0
+    for seed in range(3000):
+        facts = [fact for fact in frames.draw(random.Random(seed)) if isinstance(fact, Frame) and fact.event.full]
+        things = [fact.event.thing for fact in facts if fact.event.thing]
+        assert len({thing.words for thing in things}) == len(things)
+        for fact, thing in zip(facts, things, strict=True):
+            assert len({other.noun for other in things}) == 1
+            question, answer = (line.text.lower() for line in fact.ask())
+            seen += 1
+            assert thing.adjective in question or thing.adjective in answer, (question, answer)
+    assert seen > 50
 
 
 def test_a_telling_holds_every_value_of_the_event() -> None:

@@ -88,13 +88,17 @@ def own_subject(pronoun: Mapping[str, str]) -> Subject:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was done. `full`: its thing is told from others only by its adjective."""
+    """Something that was done.
+
+    `full`: its thing is told from others only by its adjective; `shared`: other events are about the same thing.
+    """
 
     subject: Subject
     verb: Verb
     thing: Thing | None
     roles: Mapping[str, Role]
     full: bool = False
+    shared: bool = False
 
     def fact(self, code: str) -> str:
         """What a right answer to a part holds."""
@@ -212,6 +216,7 @@ _WORDS: dict[str, Callable[[Words], str]] = {
     "i": lambda words: _pronoun(words),
     "wo": lambda words: "were" if words.event.thing and words.event.thing.count else "was",
     "noun": lambda words: words.event.thing.words if words.event.thing else "",
+    "is": lambda words: "are" if words.event.thing and words.event.thing.count else "is",
     "n": lambda words: words.event.thing.count if words.event.thing else "",
     "v": lambda words: words.form.past + words.form.after,
     "b": lambda words: words.form.base + words.form.after,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from npc_runtime.training import phrases, wording
 from npc_runtime.training.events import (
@@ -19,7 +19,7 @@ from npc_runtime.training.events import (
     other_subject,
     own_subject,
 )
-from npc_runtime.training.lexicon import BY_CLASS, KIN, ORDER, VERBS, WH, Filler
+from npc_runtime.training.lexicon import ADJECTIVES, BY_CLASS, KIN, ORDER, VERBS, WH, Filler
 from npc_runtime.training.threads import Told
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class Frame:
         elif code in event.roles and rng.random() < CHOICE:
             asked, answer = phrases.offered(event, self._filler.role(code), rng)
         else:
-            asked = phrases.question(event, code, event.subject.asked, rng)
-            answer = phrases.answer(event, code, event.subject.answered, rng)
+            asked, answer = phrases.exchange(event, code, rng)
         return wording.asking(self._typed(asked), answer, rng)
 
     def beside(self) -> Step | None:
@@ -115,9 +114,7 @@ class Frame:
 
     def _single(self) -> bool:
         """Whether all that was told of the thing is this event, and all its parts stand in the telling."""
-        thing = self.event.thing
-        same = [event for event in self._group if event.thing and thing and event.thing.noun == thing.noun]
-        return len(same) == 1 and self._asked in self.event.roles
+        return self.event.thing is not None and not self.event.shared and self._asked in self.event.roles
 
     def _part(self) -> str:
         """The part to ask for next: mostly a role."""
@@ -168,7 +165,7 @@ def draw(rng: random.Random, unseen: bool = False) -> list[Fact]:
     filler = Filler(rng, unseen)
     first = drawn(filler)
     count = rng.choice((1, 1, 2, 2, 3))
-    group = [first, *_RELATED[rng.randrange(3)](first, count - 1, filler)] if count > 1 else [first]
+    group = rng.choice(_RELATED)(first, count - 1, filler) if count > 1 else [first]
     return [Frame(event, filler, group) for event in group]
 
 
@@ -195,19 +192,33 @@ def _chosen(verb: Verb, rng: random.Random) -> list[str]:
 
 
 def _same_verb(first: Event, count: int, filler: Filler) -> list[Event]:
-    """The same done to other things."""
+    """The event, and the same done to other things."""
     if first.thing is None:
         return _same_done(first, count, filler)
+    if first.thing.adjective and not first.thing.count and filler.rng.random() < 0.35:
+        return _same_noun(first, count, filler)
     codes = list(first.roles) if filler.rng.random() < 0.6 else []
-    return [
-        Event(first.subject, first.verb, filler.thing(first.verb, first.thing.kind), _roles(first.verb, filler, codes))
+    kind = first.thing.kind
+    others = [
+        Event(first.subject, first.verb, filler.thing(first.verb, kind), _roles(first.verb, filler, codes))
         for _ in range(count)
     ]
+    return [first, *others]
+
+
+def _same_noun(first: Event, count: int, filler: Filler) -> list[Event]:
+    """The event, and the same done to things that only an adjective tells apart."""
+    thing, verb = cast("Thing", first.thing), first.verb
+    others = [text for text in ADJECTIVES[thing.kind] if text != thing.adjective]
+    things = [thing, *(replace(thing, adjective=text) for text in filler.rng.sample(others, count))]
+    roles = [first.roles, *(_roles(verb, filler, list(first.roles)) for _ in range(count))]
+    return [Event(first.subject, verb, thing, role, full=True) for thing, role in zip(things, roles, strict=True)]
 
 
 def _same_thing(first: Event, count: int, filler: Filler) -> list[Event]:
-    """Other things done to the same."""
-    group, groups = [], {first.verb.group}
+    """The event, and other things done to the same."""
+    first = replace(first, shared=True)
+    group, groups = [first], {first.verb.group}
     for _ in range(count):
         verb = _other_verb(first, groups, filler.rng)
         if verb is not None:
@@ -224,9 +235,10 @@ def _again(thing: Thing | None, rng: random.Random) -> Thing | None:
 
 
 def _same_done(first: Event, count: int, filler: Filler) -> list[Event]:
-    """The same done by others, mostly to the same kind of thing."""
+    """The event, and the same done by others to the same kind of thing."""
     codes = list(first.roles) if filler.rng.random() < 0.6 else []
-    group, names = [], {first.subject.told.name}
+    first = replace(first, shared=True)
+    group, names = [first], {first.subject.told.name}
     for _ in range(count):
         subject = other_subject(filler)
         if subject.told.name not in names:
@@ -243,7 +255,7 @@ def _other_thing(event: Event, filler: Filler) -> Event | None:
     if event.thing is None:
         return None
     thing = filler.thing(event.verb, event.thing.kind)
-    return replace(event, thing=thing) if thing else None
+    return replace(event, thing=thing, full=False, shared=False) if thing else None
 
 
 def _other_verb(event: Event, groups: set[str], rng: random.Random) -> Verb | None:
@@ -283,7 +295,6 @@ def _own(pronoun: Mapping[str, str], filler: Filler) -> Subject:
 
 
 def _own_step(event: Event, code: str, rng: random.Random) -> Step:
-    asked = phrases.question(event, code, event.subject.asked, rng, own=True)
+    asked, answer = phrases.exchange(event, code, rng, own=True)
     keep = [role.phrase for role in event.roles.values()] + ([event.thing.words] if event.thing else [])
-    answer = phrases.answer(event, code, event.subject.answered, rng, own=True)
     return wording.asking(wording.typed(asked, keep, rng), answer, rng)

@@ -268,6 +268,16 @@ def _verb(line: str, own: frozenset[str]) -> Verb:
     )
 
 
+def _also(text: str) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for line in _lines(text):
+        key, _, questions = line.partition(":")
+        direct, _, embedded = questions.partition("|")
+        group, code = key.split()
+        found.setdefault((group, code), []).append((direct.strip(), embedded.strip()))
+    return found
+
+
 DATA = _read()
 """The table as read, once."""
 NOUNS: dict[str, Texts] = {kind: _parted(text) for kind, text in DATA["nouns"].items()}
@@ -280,6 +290,8 @@ VERBS = tuple(_verb(line, frozenset(DATA["own"].split())) for line in _lines(DAT
 BY_CLASS: dict[str, tuple[Verb, ...]] = {
     kind: tuple(verb for verb in VERBS if kind in verb.classes) for kind in (*NOUNS, "NAME", "-")
 }
+ALSO = _also(DATA["also"])
+"""Other questions, direct and embedded, for a role of a group of verbs."""
 SHAPES: dict[str, Texts] = {key: _lines(text) for key, text in DATA.get("shapes", {}).items()}
 """Shapes of sentences, by what they do."""
 

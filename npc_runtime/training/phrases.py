@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.training import wording
 from npc_runtime.training.events import COUNT, SUBJECT, THING, Words, persons
-from npc_runtime.training.lexicon import PERSONS, SHAPES, WH
+from npc_runtime.training.lexicon import ALSO, PERSONS, SHAPES, WH
 from npc_runtime.training.wording import cap, untold
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ WRAPPED = 0.35
 """Share of events told as a clause with other words around it."""
 ASKED = 0.55
 """Share of questions asked in words that fit any question."""
+OTHERWISE = 0.35
+"""Share of questions in other words than the verb's own, where there are such."""
 _OWN = {key: untold(texts) for key, texts in SHAPES.items()}
 """Shapes for facts that the player did not tell."""
 
@@ -53,10 +55,10 @@ def _tellings(event: Event) -> list[str]:
     return [*kinds, "tell_i"] if event.subject.told.name == "I" else kinds
 
 
-def converse(words: Words, code: str, thing: str = "o", who: str = "") -> str:
+def converse(words: Words, code: str, thing: str = "o") -> str:
     """The event from the other side: "Aldo sold me a kettle"."""
     what = words.event.conversed(code).format(me=words["me"], o=words[thing])
-    return f"{who or words.event.roles[code].value} {what}"
+    return f"{words.event.roles[code].value} {what}"
 
 
 def question(event: Event, code: str, voice: Voice, rng: random.Random, own: bool = False, claimed: bool = True) -> str:
@@ -66,13 +68,34 @@ def question(event: Event, code: str, voice: Voice, rng: random.Random, own: boo
     """
     words = Words(event, voice, rng)
     words.question(code)
-    if rng.random() < 0.25 and event.conversed(code):
-        words["q"] = words["w"] = converse(words, code, "d", "who")
-        return wording.asked(words["q"], words["w"], rng, own)
     if rng.random() < ASKED:
         return wording.asked(words["q"], words["w"], rng, own)
     shapes = _OWN if own else SHAPES
     return words.fill(shapes[_asking(event, code, claimed, rng)])
+
+
+def exchange(event: Event, code: str, rng: random.Random, own: bool = False) -> tuple[str, str]:
+    """A question for a part and its answer, at times in other words than the event was told in."""
+    subject, others = event.subject, _otherwise(event, code)
+    if not others or rng.random() > OTHERWISE:
+        return question(event, code, subject.asked, rng, own), answer(event, code, subject.answered, rng, own)
+    words = Words(event, subject.asked, rng)
+    direct, embedded = (text.format_map(words) for text in rng.choice(others))
+    asked = wording.asked(direct, embedded, rng, own)
+    if code not in PERSONS and code != "price":
+        return asked, answer(event, code, subject.answered, rng, own)
+    words = Words(event, subject.answered, rng)
+    words.answer(code)
+    return asked, words.fill((_OWN if own else SHAPES)["answer_bare"])
+
+
+def _otherwise(event: Event, code: str) -> list[tuple[str, str]]:
+    """Direct and embedded questions by what followed from it, or what the role's person did."""
+    others = [] if event.shared else list(ALSO.get((event.verb.group, code), ()))
+    if event.conversed(code):
+        who = f"who {event.conversed(code).replace('{o}', '{d}')}"
+        others += [(who, who)] * 2
+    return others
 
 
 def _asking(event: Event, code: str, claimed: bool, rng: random.Random) -> str:

@@ -56,7 +56,7 @@ def untold(texts: Texts) -> Texts:
 
 _OF_TELLING = (
     *("told", "I say", "I ever", "I forg", "my head", "rememb", "Remind", "emory", "listened", "again", "thread"),
-    *("mentioned", "recall", "gone", "forgotten"),
+    *("mentioned", "recall", "gone", "forgotten", "forgetting", "last time", "come back", "still in", "never forget"),
 )
 _TEXTS = read_table("wording.toml")
 _ASKED_OWN = untold(_TEXTS["asked"])
