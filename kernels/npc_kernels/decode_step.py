@@ -112,7 +112,7 @@ def many_layer(residual: Tensor, conv: Tensor, ssm: Tensor, slots: Tensor, w: La
     x = step.conv(x, conv, slots, w.conv_weight, w.conv_bias)
     low, B, C = _parts(product(x, w.x_proj, empty(w.x_proj.shape[0], torch.float32), span=step.SHARE), w)
     dt = product(low, w.dt_proj_rows, empty(x.shape[1], dtype), span=low.shape[1])
-    y = step.state(ssm, slots, x, dt, w.dt_bias, w.A, B, C, w.D, z, None)
+    y = step.state(ssm, slots, x, dt, w.dt_bias, w.A, B, C, w.D, z, None, early=True)
     product(y, w.out_proj, residual, add=True)
 
 
@@ -126,7 +126,8 @@ def middle_layer(residual: Tensor, conv: Tensor, ssm: Tensor, slots: Tensor, w: 
     x, z = product(normed, w.in_proj, xz, scale).chunk(2, -1)
     x, shares = step.conv_project(x, conv, slots, w.conv_weight, w.conv_bias, w.x_proj)
     low, B, C = _parts(shares, w)
-    y = step.state(ssm, slots, x, step.dt_of_shares(low, w.dt_proj), w.dt_bias, w.A, B, C, w.D, z, None)
+    dt = step.dt_of_shares(low, w.dt_proj)
+    y = step.state(ssm, slots, x, dt, w.dt_bias, w.A, B, C, w.D, z, None, early=True)
     product(y, w.out_proj, residual, add=True)
 
 

@@ -165,8 +165,12 @@ def state(
     D: Tensor,
     z: Tensor,
     dt_weight: Tensor | None,
+    early: bool = False,
 ) -> Tensor:
-    """`state_step` on tensors already checked; dt, B and C may be (shares, B, ...), to be summed."""
+    """`state_step` on tensors already checked; dt, B and C may be (shares, B, ...), to be summed.
+
+    early: the store is at rest, so that it may be read before the kernels launched just before have ended.
+    """
     rows, channels = x.shape
     n_state = A.shape[1]
     y = torch.empty(rows, channels, dtype=x.dtype, device=x.device)
@@ -184,7 +188,7 @@ def state(
         dt.stride(-2), B.stride(-2), C.stride(-2), z.stride(0), *A.stride(), *strides, B.stride(0),
         N=n_state, LEVELS=n_state.bit_length() - 1, R=rank, BLOCK_R=max(16, triton.next_power_of_2(max(rank, 1))),
         BLOCK_E=block, SHARES=shares, ROW_FIRST=row_first, EVICT="" if row_first else "evict_first",
-        EARLY=rows > FEW and switches["PDL"] == 1, num_warps=warps, **switches,
+        EARLY=early and switches["PDL"] == 1, num_warps=warps, **switches,
     )  # fmt: skip
     return y
 
