@@ -13,6 +13,7 @@ import numpy as np
 
 from npc_runtime.errors import ConfigError
 from npc_runtime.tokenizer import SentencePieceTokenizer
+from npc_runtime.training import attributes, frames
 from npc_runtime.training.corpus import own_scenes, read_scenes, split_scenes
 from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.prepare import TOKENIZER
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from npc_runtime.training.corpus import Scene
     from npc_runtime.training.recipe import Phase, Recipe
     from npc_runtime.training.shards import Shard
+
+GRAMMARS = (attributes, attributes, frames)
+"""Drawn from with equal chances: what things are is told more often than what happened."""
 
 SHORTEST = 24
 """Tokens below which the rest of a row is padded and no further document is begun."""
@@ -63,7 +67,7 @@ class Material:
         self.tokenizer, self.renderer = tokenizer, Renderer(tokenizer)
         self.scenes, self.unseen_scenes = map(list, scenes)
         self.cards, self.unseen_cards = cards
-        self.drills = Drills(self.cards, self.scenes)
+        self.drills = Drills(self.cards, self.scenes, grammars=GRAMMARS)
         self.prose_weight = recipe.prose_weight
         self._scene_weights = list(accumulate(recipe.sources.get(scene.source, 1.0) for scene in self.scenes))
         weighted = [(shard, recipe.sources.get(shard.name, 1.0)) for shard in shards]
