@@ -50,7 +50,9 @@ def test_every_shape_can_be_filled() -> None:
             words.roles("from")
             words.question("from")
             words.answer("from")
-            words.update(dict.fromkeys(("y", "py", "pold", "kd", "kvd", "ks", "kme", "kself", "kw", "kp"), "so"))
+            words.update(
+                dict.fromkeys(("y", "py", "pold", "kd", "kvd", "ks", "kme", "kself", "kw", "kp", "p2", "short2"), "so")
+            )
             assert "{" not in text.format_map(words)
 
 
@@ -115,6 +117,23 @@ def test_questions_beside_were_never_told_and_are_answered_honestly() -> None:
             honest += ignorant(step[-1].text, f"{told} {step[0].text}")
     assert asked > len(SEEDS)
     assert honest > 0.8 * asked
+
+
+def test_two_roles_asked_at_once_are_both_answered_or_the_one_owned_up_to() -> None:
+    both = half = 0
+    for seed in SEEDS:
+        rng = random.Random(seed)
+        event = frames.drawn(Filler(rng, unseen=False))
+        code, *others = [*event.roles, *event.missing()]
+        for second in others:
+            question, answer = phrases.pair(event, code, second, rng)
+            told = second in event.roles
+            assert not told or not holds(question, [event.fact(second)])
+            assert holds(answer, [event.fact(code), *([event.fact(second)] if told else [])]), answer
+            both, half = both + told, half + (not told)
+            assert told or ignorant(answer, answer)
+    assert both
+    assert half
 
 
 def test_facts_of_one_draw_differ_in_every_value() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 THING, COUNT, SUBJECT = "thing", "count", "subject"
 """Parts of an event that are no role and can be asked for all the same."""
+NARROWED = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +174,11 @@ class Words(dict[str, str]):
         others = [role for role in self.event.roles.values() if role.code != code]
         return f" {self.rng.choice(others).phrase}" if others else ""
 
-    def question(self, code: str) -> None:
-        """Makes the direct and the embedded question for a part; see `shapes` in the table."""
+    def question(self, code: str, narrowed: float = NARROWED) -> None:
+        """Makes the direct and the embedded question for a part; see `shapes` in the table.
+
+        `narrowed`: share of questions for a role that name another one ("who from, in Tenil").
+        """
         other = self["other"] = self.other(code)
         if code == SUBJECT:
             self["q"] = self["w"] = f"who {self['vd']}{other}"
@@ -186,7 +190,7 @@ class Words(dict[str, str]):
                 f"{head} {self['s']} {self['v']}{other}",
             )
         else:
-            self._role_question(code, other if self.rng.random() < 0.15 else "")
+            self._role_question(code, other if self.rng.random() < narrowed else "")
 
     def _role_question(self, code: str, other: str) -> None:
         head, left = WH[code]

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 CHOICE = 0.06
 """Share of questions that offer the answer beside a wrong one, or a wrong one alone."""
-WHOLE = 0.06
-"""Share of questions for all that was told of a thing."""
+WHOLE, PAIR = 0.05, 0.12
+"""Shares of questions for all that was told of a thing and, above that, for two roles at once."""
 _COUNTS = (1, 2, 2, 3)
 """How many roles are told."""
 
@@ -94,9 +94,13 @@ class Frame:
             self._asked = self._part()
         self._fresh = False
         code, event, rng = self._asked, self.event, self._rng
-        if self._single() and rng.random() < WHOLE:
+        kind = rng.random()
+        second = self._second(code)
+        if kind < WHOLE and self._single():
             asked, answer = phrases.whole(event, rng)
-        elif code in event.roles and rng.random() < CHOICE:
+        elif kind < PAIR and second:
+            asked, answer = phrases.pair(event, code, second, rng)
+        elif code in event.roles and kind > 1 - CHOICE:
             asked, answer = phrases.offered(event, self._filler.role(code), rng)
         else:
             asked, answer = phrases.exchange(event, code, rng)
@@ -111,6 +115,11 @@ class Frame:
             if pair:
                 return wording.denying(self._typed(pair[0]), pair[1], self._rng)
         return None
+
+    def _second(self, code: str) -> str:
+        """Another role to ask for with the first, told or not; "" where there is none."""
+        others = [*self.event.roles, *self.event.missing()] if code in self.event.roles else []
+        return self._rng.choice([other for other in others if other != code] or [""])
 
     def _single(self) -> bool:
         """Whether all that was told of the thing is this event, and all its parts stand in the telling."""

@@ -126,7 +126,7 @@ def answer(event: Event, code: str, voice: Voice, rng: random.Random, own: bool 
         return words.fill(SHAPES[f"answer_{code}"])
     words.answer(code)
     if event.conversed(code) and rng.random() < 0.2:
-        return f"{cap(converse(words, code, 'd'))}."
+        return f"{cap(converse(words, code, 'd'))}{words['and_more']}."
     return words.fill(SHAPES[rng.choice(_answers(code, own))])
 
 
@@ -142,6 +142,19 @@ def whole(event: Event, rng: random.Random) -> tuple[str, str]:
     words, back = Words(event, event.subject.asked, rng), Words(event, event.subject.answered, rng)
     back.roles()
     return words.fill(SHAPES["ask_whole"]), back.fill(SHAPES["answer_whole"])
+
+
+def pair(event: Event, code: str, second: str, rng: random.Random) -> tuple[str, str]:
+    """A question for two roles at once, and what answers it; the second may never have been told."""
+    words, back = Words(event, event.subject.asked, rng), Words(event, event.subject.answered, rng)
+    words.question(code, narrowed=0)
+    back.answer(code)
+    words["short2"] = back["short2"] = "".join(WH[second])
+    asked = words.fill(SHAPES["ask_pair"])
+    if second not in event.roles:
+        return asked, back.fill(SHAPES["answer_half"])
+    back["p2"] = event.roles[second].phrase
+    return asked, back.fill(SHAPES["answer_pair"])
 
 
 def offered(event: Event, wrong: Role, rng: random.Random) -> tuple[str, str]:
