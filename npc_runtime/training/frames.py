@@ -232,13 +232,16 @@ def _same_thing(first: Event, count: int, filler: Filler) -> list[Event]:
         verb = _other_verb(first, groups, filler.rng)
         if verb is not None:
             groups.add(verb.group)
-            group.append(replace(first, verb=verb, thing=_again(first.thing, filler.rng), roles=_roles(verb, filler)))
+            group.append(
+                replace(first, verb=verb, thing=_again(first.thing, verb, filler.rng), roles=_roles(verb, filler))
+            )
     return group
 
 
-def _again(thing: Thing | None, rng: random.Random) -> Thing | None:
-    """The thing as it is told of once more: perhaps "the kettle", not "a kettle"."""
-    if thing is None or thing.determiner != "a" or rng.random() < 0.4:
+def _again(thing: Thing | None, verb: Verb, rng: random.Random) -> Thing | None:
+    """The thing as it is told of once more: perhaps "the kettle", not "a kettle"; one's own is bought as "the"."""
+    known = thing is not None and (thing.determiner == "a" and rng.random() < 0.6)
+    if thing is None or not (known or (thing.determiner == "my" and not verb.owned)):
         return thing
     return replace(thing, determiner="the")
 
