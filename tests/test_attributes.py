@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from npc_runtime.evaluation.recall import holds, ignorant
-from npc_runtime.training import attributes
-from npc_runtime.training.attribute_deck import ATTRIBUTES, WORDING, Attribute
-from npc_runtime.training.attributes import AttributeFact, Circle
-from npc_runtime.training.breath import Breath
 from npc_runtime.training.corpus import held_out
-from npc_runtime.training.owners import OWNERS, SELF, draw_owner, forms
-from npc_runtime.training.supply import Supply, numeral
+from npc_runtime.training.grammar import attributes
+from npc_runtime.training.grammar.attribute_deck import ATTRIBUTES, WORDING, Attribute
+from npc_runtime.training.grammar.attributes import AttributeFact, Circle
+from npc_runtime.training.grammar.breath import Breath
+from npc_runtime.training.grammar.owners import OWNERS, SELF, draw_owner, forms
+from npc_runtime.training.grammar.supply import Supply, numeral
 from npc_runtime.training.threads import HONEST
 from npc_runtime.training.values import PRONOUNS
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from npc_runtime.evaluation.recall import holds, ignorant
-from npc_runtime.training import frames, phrases, wording
 from npc_runtime.training.corpus import held_out
-from npc_runtime.training.events import Event, I, Words, drawn_subject, kin_subject
-from npc_runtime.training.frames import Frame
-from npc_runtime.training.lexicon import ALSO, NOUNS, PERSONS, SHAPES, VERBS, Filler, Verb, plural
+from npc_runtime.training.grammar import frames, phrases, wording
+from npc_runtime.training.grammar.events import Event, I, Words, drawn_subject, kin_subject
+from npc_runtime.training.grammar.frames import Frame
+from npc_runtime.training.grammar.lexicon import ALSO, NOUNS, PERSONS, SHAPES, VERBS, Filler, Verb, plural
 from npc_runtime.training.values import PRONOUNS
 
 SEEDS = range(400)

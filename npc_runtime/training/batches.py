@@ -13,9 +13,9 @@ import numpy as np
 
 from npc_runtime.errors import ConfigError
 from npc_runtime.tokenizer import SentencePieceTokenizer
-from npc_runtime.training import attributes, frames
 from npc_runtime.training.corpus import own_scenes, read_scenes, split_scenes
 from npc_runtime.training.drills import Drills, Shape
+from npc_runtime.training.grammar import attributes, frames
 from npc_runtime.training.prepare import TOKENIZER
 from npc_runtime.training.render import Document, Renderer
 from npc_runtime.training.shards import SUFFIX, read_shard

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from npc_runtime.training import wording
-from npc_runtime.training.owners import ME, OWNERS
-from npc_runtime.training.supply import deck, parted
+from npc_runtime.training.grammar import wording
+from npc_runtime.training.grammar.owners import ME, OWNERS
+from npc_runtime.training.grammar.supply import deck, parted
 
 Text = tuple[str, str]
 """A text for one owner and for many (or "I", "you")."""

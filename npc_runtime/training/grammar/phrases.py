@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npc_runtime.training import wording
-from npc_runtime.training.events import COUNT, SUBJECT, THING, Words, persons
-from npc_runtime.training.lexicon import ALSO, PERSONS, SHAPES, WH
-from npc_runtime.training.wording import cap, untold
+from npc_runtime.training.grammar import wording
+from npc_runtime.training.grammar.events import COUNT, SUBJECT, THING, Words, persons
+from npc_runtime.training.grammar.lexicon import ALSO, PERSONS, SHAPES, WH
+from npc_runtime.training.grammar.wording import cap, untold
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from npc_runtime.training.events import Event, Voice
-    from npc_runtime.training.lexicon import Role
+    from npc_runtime.training.grammar.events import Event, Voice
+    from npc_runtime.training.grammar.lexicon import Role
 
 WRAPPED = 0.35
 """Share of events told as a clause with other words around it."""

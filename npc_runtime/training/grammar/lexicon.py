@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from npc_runtime.training.grammar.wording import a
 from npc_runtime.training.values import Values
-from npc_runtime.training.wording import a
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npc_runtime.training.lexicon import KIN, ORDER, PERSONS, WH, Form
-from npc_runtime.training.wording import cap
+from npc_runtime.training.grammar.lexicon import KIN, ORDER, PERSONS, WH, Form
+from npc_runtime.training.grammar.wording import cap
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping, Sequence
 
-    from npc_runtime.training.lexicon import Filler, Role, Thing, Verb
+    from npc_runtime.training.grammar.lexicon import Filler, Role, Thing, Verb
 
 THING, COUNT, SUBJECT = "thing", "count", "subject"
 """Parts of an event that are no role and can be asked for all the same."""

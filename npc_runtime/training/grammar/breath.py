@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npc_runtime.training import wording
-from npc_runtime.training.attribute_deck import WORDING
+from npc_runtime.training.grammar import wording
+from npc_runtime.training.grammar.attribute_deck import WORDING
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from npc_runtime.training.attributes import AttributeFact
+    from npc_runtime.training.grammar.attributes import AttributeFact
     from npc_runtime.training.threads import Step, Told
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from npc_runtime.training import phrases, wording
-from npc_runtime.training.events import (
+from npc_runtime.training.grammar import phrases, wording
+from npc_runtime.training.grammar.events import (
     SUBJECT,
     THING,
     Event,
@@ -19,15 +19,15 @@ from npc_runtime.training.events import (
     other_subject,
     own_subject,
 )
-from npc_runtime.training.lexicon import ADJECTIVES, BY_CLASS, KIN, ORDER, VERBS, WH, Filler
+from npc_runtime.training.grammar.lexicon import ADJECTIVES, BY_CLASS, KIN, ORDER, VERBS, WH, Filler
 from npc_runtime.training.threads import Told
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping, Sequence
 
-    from npc_runtime.training.events import Subject
-    from npc_runtime.training.lexicon import Role, Thing, Verb
+    from npc_runtime.training.grammar.events import Subject
+    from npc_runtime.training.grammar.lexicon import Role, Thing, Verb
     from npc_runtime.training.threads import Fact, Step
 
 CHOICE = 0.06

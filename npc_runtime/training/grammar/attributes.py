@@ -8,19 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from npc_runtime.training import wording
-from npc_runtime.training.attribute_deck import ATTRIBUTES, OF, WORDING
-from npc_runtime.training.breath import Breath
-from npc_runtime.training.owners import ME, Owner, can_link, draw_owner, forms, linked
-from npc_runtime.training.supply import Supply
+from npc_runtime.training.grammar import wording
+from npc_runtime.training.grammar.attribute_deck import ATTRIBUTES, OF, WORDING
+from npc_runtime.training.grammar.breath import Breath
+from npc_runtime.training.grammar.owners import ME, Owner, can_link, draw_owner, forms, linked
+from npc_runtime.training.grammar.supply import Supply
 from npc_runtime.training.threads import Told
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from npc_runtime.training.attribute_deck import Attribute, Text
-    from npc_runtime.training.owners import Forms
+    from npc_runtime.training.grammar.attribute_deck import Attribute, Text
+    from npc_runtime.training.grammar.owners import Forms
     from npc_runtime.training.threads import Fact, Step
 
 

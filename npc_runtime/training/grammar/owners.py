@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npc_runtime.training.supply import deck, parted
+from npc_runtime.training.grammar.supply import deck, parted
 
 if TYPE_CHECKING:
-    from npc_runtime.training.supply import Supply
+    from npc_runtime.training.grammar.supply import Supply
 
 ME = "me"
 """The class of the speaker."""
