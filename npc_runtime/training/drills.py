@@ -49,13 +49,15 @@ SCENE_FILLER = 0.0
 
 EMBEDDED = 0.2
 """Chance that something else is said in the same breath before a fact told, and likewise after it."""
+UNANSWERED = 0.3
+"""Share of facts told that nobody answers: overheard, or said while somebody else spoke."""
 CORRECTED = 0.25
 """Chance that a fact told is corrected before it is asked for the last time."""
 
 SMALLTALK, TRADE_TALK = 0.6, 0.5
 """Shares of filler: small talk (else other scenes), and within small talk what fits the character's trade."""
 
-NEVER_TOLD = (0, 1, 1, 1)
+NEVER_TOLD = (0, 0, 1, 1)
 """How many things a conversation may ask that were never told: a balance. With (0, 1, 1, 2) a model of 36.5M came to
 deny what was told in words new to it (given back: 92 % before it met these questions, 55 % after); with (0, 0, 1, 1)
 and honest answers at weight 1 it claimed what it was never told (honest: 30 %, told facts 65 %)."""
@@ -64,8 +66,8 @@ and honest answers at weight 1 it claimed what it was never told (honest: 30 %, 
 GRAMMAR = 0.5
 """Share of facts, told or the character's own, that a grammar makes; the rest come from cards."""
 
-BESIDE = 0.35
-"""Chance that something very near to a grammar's fact is asked as well."""
+BESIDE = 0.25
+"""Chance that something very near to a grammar's fact is asked as well: as much a balance as NEVER_TOLD."""
 
 
 class Grammar(Protocol):
@@ -217,7 +219,8 @@ class Drills:
         if isinstance(fact, threads.Facts) and rng.random() < 0.1 and not shape.plain:
             steps.append(threads.never_told(fact.card, rng))
         before, after = (rng.choice(self._remarks) if rng.random() < EMBEDDED else "" for _ in range(2))
-        steps.append(fact.tell(before, after))
+        telling = fact.tell(before, after)
+        steps.append(telling[:1] if rng.random() < UNANSWERED else telling)
         told = len(steps)
         if rng.random() < CORRECTED:
             steps.append(fact.ask() if rng.random() < 0.5 else None)
