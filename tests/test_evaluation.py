@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +28,14 @@ from npc_runtime.model.mamba import Mamba
 from npc_runtime.persona import MOODS, Persona
 from npc_runtime.prompt import Head
 from npc_runtime.sampling import Draw, Sampling
+from npc_runtime.training.batches import GRAMMARS
 from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard, phrasings
 from npc_runtime.training.corpus import Line, Scene
 from npc_runtime.training.drills import Drills
 from npc_runtime.training.export import dense_tensors
 from npc_runtime.training.render import Renderer
 from npc_runtime.training.tokenizer import train_tokenizer
+from npc_runtime.training.values import PRONOUNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -218,3 +221,20 @@ def test_a_whole_sheet(model: Mamba, tokenizer: SentencePieceTokenizer) -> None:
     assert "told facts after 1, phrasings unseen" in sheet.text()
     assert sheet.figures["simulated conversations"]["replies"] == 1
     assert "What is my name?" in sheet.samples
+
+
+def test_grammars_hardly_ever_ask_in_the_exams_own_words() -> None:
+    """Plain questions ("Where do I live?") meet by chance; a wording taken over would come up far more often."""
+
+    def plain(text: str) -> str:
+        return " ".join(re.findall(r"[a-z']+", text.lower()))
+
+    exam = {plain(text) for card in (*phrasings().player, *phrasings().persona) for text in card.ask}
+    asked = []
+    for seed in range(600):
+        rng = random.Random(f"meeting/{seed}")
+        for grammar in GRAMMARS:
+            asked += [fact.ask()[0].text for fact in grammar.draw(rng)]
+            asked += [step[0].text for step in grammar.owned(rng, dict(PRONOUNS[0]))[1]]
+    assert len(asked) > 4000
+    assert sum(plain(text) in exam for text in asked) < len(asked) / 200
