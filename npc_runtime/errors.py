@@ -95,7 +95,7 @@ class NpcExists(BadInput):
     """The id is taken."""
 
     code = "npc_exists"
-    hint = "Choose another id, drop the Npc, or ask to replace it"
+    hint = "Choose another id, drop the Npc, or ask to replace it (`replace`)"
 
 
 class NpcBusy(BadInput):

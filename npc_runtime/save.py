@@ -323,6 +323,9 @@ def read(path: Path | str, max_bytes: int) -> bytes:
     return data
 
 
+NO_FOLDER = "Make the folder first, or choose another"
+
+
 def write_atomic(path: Path | str, data: bytes) -> None:
     """Writes beside, flushes to the disk, renames over. Raises SaveFailed, and then an older file stands unharmed."""
     target = Path(os.path.realpath(path))  # a link stays a link
@@ -334,7 +337,9 @@ def write_atomic(path: Path | str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, target)
     except (OSError, ValueError) as error:
-        raise SaveFailed(f"`{path}` could not be written: {error}") from error
+        if not target.parent.is_dir():
+            raise SaveFailed(f"`{path}` could not be written: no folder `{target.parent}`", NO_FOLDER) from error
+        raise SaveFailed(f"`{path}` could not be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()

@@ -490,6 +490,9 @@ def test_a_folder_that_is_missing_or_forbidden_fails_cleanly(tmp_path: Path) -> 
     for path in (tmp_path / "none" / "a.npcsave", tmp_path / "file" / "a.npcsave", tmp_path):
         with pytest.raises(SaveFailed, match="could not be written"):
             write_atomic(path, b"x")
+    with pytest.raises(SaveFailed, match=r"no folder `.*none`$") as caught:
+        write_atomic(tmp_path / "none" / "a.npcsave", b"x")
+    assert caught.value.hint.startswith("Make the folder first")
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
 
 
