@@ -116,6 +116,12 @@ def test_train_without_torch_says_what_to_install(run, monkeypatch, tmp_path):
     assert "hint: pip install '.[train]' in the folder of npc-runtime's source" in err
 
 
+def test_train_begins_with_one_bundle_only(run, tmp_path):
+    status, _, err = run("train", "--from", "default", "--warm-start", "default", "--data", tmp_path, "--out", tmp_path)
+    assert status == 1
+    assert err.startswith("error: --from and --warm-start each name the Bundle to begin with\n")
+
+
 def test_train_packs_the_corpus_and_hands_on_its_options(run, monkeypatch, tmp_path):
     pytest.importorskip("torch")
     trained = pytest.importorskip("npc_runtime.training.__main__")
