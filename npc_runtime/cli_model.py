@@ -48,7 +48,7 @@ def train(
     Example: `npc-runtime train --from default --data my_scenes --out run`
     """
     if from_ is not None and warm_start is not None:
-        raise ConfigError("--from and --warm-start each name the Bundle to begin with", "Give one: --from for your scenes")
+        raise ConfigError("--from and --warm-start each name the Bundle to begin with", "Give one of them")
     if util.find_spec("torch") is None:
         raise BackendUnavailable("training needs torch, which is not installed", install_hint("train"))
     if from_ is not None:
