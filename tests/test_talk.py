@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,6 @@ from npc_runtime.talk import Talk, _piped, _prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from npc_runtime.verbs import Blocking
 
@@ -320,6 +320,7 @@ def test_on_a_terminal_ctrl_c_cuts_and_ctrl_d_leaves(bundle):
         _until(ours, seen, rb"everything.*Bram Nuttall[^\n]*\n  [^\n]{4}")
         os.write(ours, b"\x03")
         _until(ours, seen, rb"remember it up to here.*spoken in.*> \x1b\[0m$")
+        _asleep(process.pid)
         os.write(ours, b"\x03")
         _until(ours, seen, rb"/quit leaves, and so does Ctrl-C once more.*> \x1b\[0m$")
         os.write(ours, b"\x04")
@@ -335,6 +336,13 @@ def _own_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _asleep(pid: int) -> None:
+    """Waits until the process waits: readline loses a Ctrl-C that comes between its prompt and its read."""
+    stat = Path(f"/proc/{pid}/stat")
+    while stat.exists() and stat.read_text("utf-8").rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
 
 
 def _until(terminal: int, seen: bytearray, pattern: bytes) -> None:
