@@ -92,9 +92,10 @@ def finetune(
     check_memory(recipe, at.world, at.device)
     material = _material(tokenizer, scenes, unseen, recipe)
     say(f"{len(scenes)} scenes to learn, {len(unseen)} to measure with, {recipe.phases[0].steps} steps")
-    run = Run(recipe, material, out, at, say, _model(bundle, at).state_dict())
+    untuned = _model(bundle, at)
+    run = Run(recipe, material, out, at, say, untuned.state_dict())
     say("measuring the Bundle as it is ...")
-    before = _measured(_model(bundle, at), material, probes)
+    before = _measured(untuned, material, probes)
     say(f"measured, after {time.monotonic() - begun:.0f} s")
     if not run.go(seconds - (time.monotonic() - begun)):
         return None

@@ -209,7 +209,7 @@ class Facts:
         if not self._tell.startswith("E: "):
             greeting = rng.choice(_GREETINGS).strip() if self._noisy and rng.random() < 0.15 else ""
             parts = [part for part in (greeting, before, told, after) if part]
-            told = " ".join((*map(_ended, parts[:-1]), parts[-1]))
+            told = " ".join((*map(ended, parts[:-1]), parts[-1]))
         acks = usable(self.card.ack, self.known)
         line = heard(told, rng if self._noisy else None)
         return (line, said(self.values.fill(rng.choice(acks)), rng, ACK)) if acks else (line,)
@@ -260,7 +260,7 @@ class Facts:
         return reworded(text, self._rng) if self._noisy else text
 
 
-def _ended(text: str) -> str:
+def ended(text: str) -> str:
     """The text with a stop where something may follow."""
     return text if text[-1:] in ".!?," else f"{text}."
 

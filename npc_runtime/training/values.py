@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from npc_runtime.training.corpus import held_out
 
@@ -19,13 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def read_deck_table(name: str) -> dict[str, Any]:
+    """A TOML file of our own decks."""
+    table: dict[str, Any] = tomllib.loads((resources.files("npc_runtime.training") / "decks" / name).read_text("utf-8"))
+    return table
+
+
 def _words(name: str) -> tuple[str, ...]:
     """A list of decks/words.toml."""
     text: str = _DECK[name]
     return tuple(part.strip() for part in text.replace("\n", "").split("|")) if "|" in text else tuple(text.split())
 
 
-_DECK = tomllib.loads((resources.files("npc_runtime.training") / "decks" / "words.toml").read_text("utf-8"))
+_DECK = read_deck_table("words.toml")
 _ONSETS, _VOWELS, _ENDINGS = _words("onsets"), _words("vowels"), _words("endings")
 _CODAS = ("",) * 9 + _words("codas")
 _PLACE_ENDINGS, _PLACE_WORDS, _PLAIN_PLACES = _words("place_endings"), _words("place_words"), _words("plain_places")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from npc_runtime.training.grammar import wording
 from npc_runtime.training.grammar.owners import ME, OWNERS
-from npc_runtime.training.grammar.supply import deck, parted
+from npc_runtime.training.grammar.supply import DECK
+from npc_runtime.training.grammar.wording import parted
 
 Text = tuple[str, str]
 """A text for one owner and for many (or "I", "you")."""
@@ -89,12 +90,9 @@ def _open(text: str) -> bool:
     return text.endswith("{v}") and len(text.replace("{is}", "").replace("{a}", "").split()) > 2
 
 
-_DECK = deck()
-_TABLES: dict[str, dict[str, str]] = _DECK["attribute"]
+_TABLES: dict[str, dict[str, str]] = DECK["attribute"]
 ATTRIBUTES = tuple(_attribute(key, _whole(table)) for key, table in _TABLES.items())
-WORDING: dict[str, tuple[str, ...]] = {
-    key: tuple(line.strip() for line in text.splitlines() if line.strip()) for key, text in _DECK["wording"].items()
-}
+WORDING: dict[str, tuple[str, ...]] = {key: wording.lines(text) for key, text in DECK["wording"].items()}
 """Wordings by what they are for."""
 OF: dict[str, tuple[Attribute, ...]] = {
     kind: tuple(attribute for attribute in ATTRIBUTES if kind in attribute.on) for kind in (*OWNERS, ME)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from importlib import resources
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from npc_runtime.training.grammar.wording import a
-from npc_runtime.training.values import Values
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from npc_runtime.training.grammar.wording import a, lines, parted
+from npc_runtime.training.values import Values, read_deck_table
 
 if TYPE_CHECKING:
     import random
@@ -228,20 +221,6 @@ def _listed(code: str, words: Texts) -> Callable[[Filler], Role]:
     return role
 
 
-def _read() -> dict[str, Any]:
-    text = (resources.files("npc_runtime.training") / "decks" / "frames.toml").read_text("utf-8")
-    data: dict[str, Any] = tomllib.loads(text)
-    return data
-
-
-def _lines(text: str) -> Texts:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _parted(text: str, by: str = ",") -> Texts:
-    return tuple(part.strip() for part in text.replace("\n", " ").split(by) if part.strip())
-
-
 def _form(base: str, past: str, part: str) -> Form:
     """Forms as the table writes them: `pick_up` may be parted by a pronoun, `look~for` may not."""
     parted = "_" in base
@@ -270,7 +249,7 @@ def _verb(line: str, own: frozenset[str]) -> Verb:
 
 def _also(text: str) -> dict[tuple[str, str], list[tuple[str, str]]]:
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for line in _lines(text):
+    for line in lines(text):
         key, _, questions = line.partition(":")
         direct, _, embedded = questions.partition("|")
         group, code = key.split()
@@ -278,21 +257,21 @@ def _also(text: str) -> dict[tuple[str, str], list[tuple[str, str]]]:
     return found
 
 
-DATA = _read()
+DATA = read_deck_table("frames.toml")
 """The table as read, once."""
-NOUNS: dict[str, Texts] = {kind: _parted(text) for kind, text in DATA["nouns"].items()}
-ADJECTIVES: dict[str, Texts] = {kind: _parted(text) for kind, text in DATA["adjectives"].items()}
+NOUNS: dict[str, Texts] = {kind: parted(text, ",") for kind, text in DATA["nouns"].items()}
+ADJECTIVES: dict[str, Texts] = {kind: parted(text, ",") for kind, text in DATA["adjectives"].items()}
 DEFINITE = frozenset(DATA["definite"].split())
-KIN = tuple((entry.rpartition(" ")[0], entry.rpartition(" ")[2]) for entry in _parted(DATA["words"]["kin"]))
-UNITS, COUNTS, TOOLS = (_parted(DATA["words"][key]) for key in ("units", "counts", "tools"))
-TIMES, REASONS, SPOTS = (_parted(DATA["words"][key]) for key in ("times", "reasons", "spots"))
-VERBS = tuple(_verb(line, frozenset(DATA["own"].split())) for line in _lines(DATA["verbs"]))
+KIN = tuple((entry.rpartition(" ")[0], entry.rpartition(" ")[2]) for entry in parted(DATA["words"]["kin"], ","))
+UNITS, COUNTS, TOOLS = (parted(DATA["words"][key], ",") for key in ("units", "counts", "tools"))
+TIMES, REASONS, SPOTS = (parted(DATA["words"][key], ",") for key in ("times", "reasons", "spots"))
+VERBS = tuple(_verb(line, frozenset(DATA["own"].split())) for line in lines(DATA["verbs"]))
 BY_CLASS: dict[str, tuple[Verb, ...]] = {
     kind: tuple(verb for verb in VERBS if kind in verb.classes) for kind in (*NOUNS, "NAME", "-")
 }
 ALSO = _also(DATA["also"])
 """Other questions, direct and embedded, for a role of a group of verbs."""
-SHAPES: dict[str, Texts] = {key: _lines(text) for key, text in DATA.get("shapes", {}).items()}
+SHAPES: dict[str, Texts] = {key: lines(text) for key, text in DATA.get("shapes", {}).items()}
 """Shapes of sentences, by what they do."""
 
 _MAKERS: dict[str, Callable[[Filler], Role]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npc_runtime.training.grammar.supply import deck, parted
+from npc_runtime.training.grammar.supply import DECK
+from npc_runtime.training.grammar.wording import parted
 
 if TYPE_CHECKING:
     from npc_runtime.training.grammar.supply import Supply
@@ -62,13 +63,12 @@ SELF = Owner("", "I", ME)
 
 
 def _entries(kind: str) -> tuple[Owner, ...]:
-    table = _DECK["owners"][kind]
+    table = DECK["owners"][kind]
     return tuple(Owner(text, gender, kind) for gender, texts in table.items() for text in parted(texts))
 
 
-_DECK = deck()
-OWNERS: dict[str, tuple[Owner, ...]] = {kind: _entries(kind) for kind in _DECK["owners"]}
-_LINKS = parted(_DECK["chains"]["of"])
+OWNERS: dict[str, tuple[Owner, ...]] = {kind: _entries(kind) for kind in DECK["owners"]}
+_LINKS = parted(DECK["chains"]["of"])
 
 
 def draw_owner(kind: str, supply: Supply, chains: bool = True) -> Owner:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from npc_runtime.training.values import Values
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from npc_runtime.training.grammar.wording import parted
+from npc_runtime.training.values import Values, read_deck_table
 
 if TYPE_CHECKING:
     import random
@@ -24,22 +18,10 @@ _TRIES = 60
 _SPANS = {"years": (14, 96), "small": (2, 9), "few": (2, 20), "many": (21, 400), "sum": (2, 300)}
 
 
-def deck() -> dict[str, Any]:
-    """The tables of decks/attributes.toml."""
-    tables: dict[str, Any] = tomllib.loads(
-        (resources.files("npc_runtime.training") / "decks" / "attributes.toml").read_text("utf-8")
-    )
-    return tables
-
-
-def parted(text: str) -> tuple[str, ...]:
-    """The entries of a list parted by `|`."""
-    return tuple(part.strip() for part in text.replace("\n", " ").split("|") if part.strip())
-
-
-_DECK = deck()
-_ONES, _TENS = parted(_DECK["numerals"]["ones"]), parted(_DECK["numerals"]["tens"])
-_LISTS = {name: parted(text) for name, text in _DECK["values"].items()}
+DECK = read_deck_table("attributes.toml")
+"""The tables of decks/attributes.toml."""
+_ONES, _TENS = parted(DECK["numerals"]["ones"]), parted(DECK["numerals"]["tens"])
+_LISTS = {name: parted(text) for name, text in DECK["values"].items()}
 
 _DIGITS = {word: str(number) for number, word in enumerate(_ONES)} | {
     ten + (f"-{_ONES[one]}" if one else ""): str(10 * at + one) for at, ten in enumerate(_TENS, 2) for one in range(10)

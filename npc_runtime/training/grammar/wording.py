@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from npc_runtime.training.threads import ACK, ANSWER, HONEST, aside, heard, said
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from npc_runtime.training.threads import ACK, ANSWER, HONEST, aside, ended, heard, said
+from npc_runtime.training.values import read_deck_table
 
 if TYPE_CHECKING:
     import random
@@ -40,13 +34,18 @@ _COMES = (
 
 def read_table(name: str) -> dict[str, Texts]:
     """The lists of a file under decks/: one entry a line, or a TOML list as it is."""
-    text = (resources.files("npc_runtime.training") / "decks" / name).read_text("utf-8")
-    return {key: _entries(value) for key, value in tomllib.loads(text).items()}
+    return {key: lines(value) for key, value in read_deck_table(name).items()}
 
 
-def _entries(value: str | list[str]) -> Texts:
-    lines = value.splitlines() if isinstance(value, str) else value
-    return tuple(line.strip() for line in lines if line.strip())
+def lines(value: str | list[str]) -> Texts:
+    """The entries of a list that holds one a line, or of a TOML list."""
+    entries = value.splitlines() if isinstance(value, str) else value
+    return tuple(line.strip() for line in entries if line.strip())
+
+
+def parted(text: str, by: str = "|") -> Texts:
+    """The entries of a list that a sign parts."""
+    return tuple(part.strip() for part in text.replace("\n", " ").split(by) if part.strip())
 
 
 def untold(texts: Texts) -> Texts:
@@ -160,11 +159,6 @@ def correcting(text: str, reply: str, rng: random.Random) -> Step:
 def unasked(text: str, rng: random.Random) -> Step:
     """A step: at some small event the character speaks of what it was told."""
     return (heard(f"E: {rng.choice(_COMES)}"), said(text, rng, 1.0))
-
-
-def ended(text: str) -> str:
-    """The text with a stop where something may follow."""
-    return text if text[-1:] in ".!?," else f"{text}."
 
 
 def with_capitals(values: Mapping[str, str]) -> dict[str, str]:
