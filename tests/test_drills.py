@@ -172,3 +172,18 @@ def test_people_of_a_trade_hear_talk_of_their_trade() -> None:
     baker = [Scene(Persona("Bo", "baker"), SCENES[0].lines, "s", typed=True)]
     other = Drills(replace(CARDS, trades=(swords,)), baker)
     assert not any(line.text == "Two." for seed in range(20) for line in other.conversation(rng(seed), Shape())[1])
+
+
+def test_a_scene_of_the_characters_own_is_heard_from_its_beginning_and_not_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("npc_runtime.training.drills.WHOLE", 1.0)
+    lines = tuple(line for i in range(9) for line in (Line("player", f"said {i}"), Line("npc", f"told {i}", "wary")))
+    ann = replace(SCENES[0], persona=Persona("Ann Berk", "cook", ("gruff",)), lines=lines)
+    drills, own = Drills(replace(CARDS, smalltalk=()), [ann]), 0
+    for seed in range(40):
+        _, turns = drills.conversation(rng(seed), Shape(1, 6))
+        heard = [line for line in turns if line.text.startswith(("said", "told"))]
+        own += len(heard) > 5 and [line.text for line in heard] == [line.text for line in lines[: len(heard)]]
+        assert not any(line.speech for line in heard)
+    assert own > 10

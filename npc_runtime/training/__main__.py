@@ -14,6 +14,7 @@ import torch
 
 from npc_runtime.bundle import Bundle
 from npc_runtime.errors import NpcError
+from npc_runtime.evaluation.perplexity import perplexity
 from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
 from npc_runtime.evaluation.torch_rows import TorchRows
 from npc_runtime.training.batches import read_material
@@ -36,7 +37,10 @@ FULL = Size(probes=200, gaps=(5, 20, 50, 100, 300), scenes=132, conversations=0,
 
 
 class Watch:
-    """Looks in on a run between its phases: a few figures, sample conversations, the weights given away."""
+    """Looks in on a run: the loss of scenes it never reads, and between its phases a few figures and conversations.
+
+    Also gives the weights away, each time.
+    """
 
     def __init__(self, material: Material, give: Path | None, exams: bool = True) -> None:
         self._exam = Exam(material.unseen_scenes, material.cards, material.unseen_cards)
@@ -44,9 +48,12 @@ class Watch:
         self.exams, self._seen = exams, -1
 
     def __call__(self, run: Run) -> None:
-        """Evaluates when a phase has ended; gives the weights each time."""
+        """The perplexity each time; the figures when a phase has ended."""
         if self._give is not None:
             give_weights(run.model.state_dict(), self._give)
+        found = perplexity(TorchRows(run.model), self._tokenizer, self._exam.scenes)
+        told = {"phase": run.phase.name, "step": run.place.step, "held_out_perplexity": round(found.per_token, 2)}
+        print(json.dumps(told), flush=True)
         if self.exams and run.place.phase != self._seen and run.place.step == 0:
             self._seen = run.place.phase
             started = time.monotonic()

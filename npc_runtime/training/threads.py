@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Step = tuple[Line, ...]
 
-ANSWER, HONEST, ACK, CHAT = 2.0, 1.0, 0.5, 0.375
+ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.25
 """Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
 
 REWORDED = 0.4
