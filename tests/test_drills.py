@@ -187,3 +187,13 @@ def test_a_scene_of_the_characters_own_is_heard_from_its_beginning_and_not_learn
         own += len(heard) > 5 and [line.text for line in heard] == [line.text for line in lines[: len(heard)]]
         assert not any(line.speech for line in heard)
     assert own > 10
+
+
+def test_what_was_never_told_is_not_told_in_filler_either() -> None:
+    told = (Line("player", "i owe the baker eight coins"), Line("npc", "You do.", "wary"))
+    scenes = [SCENES[0], *(replace(SCENES[1], lines=told * 3) for _ in range(3))]
+    drills = Drills(CARDS, scenes)
+    probes = [drills.never(rng(seed), DEBT, 4) for seed in range(30)]
+    assert all(probe and probe.lines[-1].text == "What do I owe?" for probe in probes)
+    assert not any(line.text == told[0].text for probe in probes if probe for line in probe.lines)
+    assert any(line.text == "A question" for probe in probes if probe for line in probe.lines)

@@ -41,8 +41,15 @@ _SKIPPED_TALK = frozenset(
         "what do you want?",
     }
 )
+_ASKING = (
+    "about again all and any anything are been called can could did does ever for from give had has have how know last "
+    "like long man many may me mine much name now old one our out please recall remember said say shall should "
+    "something still tell that the them then there they thing things think this told was were what when where which "
+    "who whom whose why will with would you your"
+)
+"""Words of questions that tell nothing of what is asked."""
 _TRIES = 50
-"""Draws of a card's phrasing before it is taken as it comes."""
+"""Draws of a card's phrasing before it is taken as it comes, and of filler for each exchange of it."""
 SCENE_FILLER = 0.0
 """Loss weight of the own scene's turns that stand in drills as filler: at 0.125 scenes were learned by heart."""
 
@@ -103,6 +110,8 @@ class _Plan:
     wants: str
     threads: list[list[Step]]
     used: set[str]
+    unsaid: set[str]
+    """Words of what is asked and was never told: no player says them in filler."""
 
 
 class Drills:
@@ -119,6 +128,7 @@ class Drills:
         self._names = sorted(self._by_name)
         self._core = [card for card in cards.player if threads.core(card)]
         self._told = {id(scene) for scene in scenes if self._renamer.told_names(scene)}
+        self._said = {id(scene): _said(scene) for scene in scenes}
         self._remarks = _remarks(scene for scene in scenes if id(scene) not in self._told) or [""]
         self._talk = [card for card in cards.smalltalk if card.say[0] not in _SKIPPED_TALK]
         self._trades = cards.trades
@@ -155,21 +165,23 @@ class Drills:
         if correct:
             step = fact.correct()
             first += [step] if step else []
+        question = fact.ask()[0]
+        plan.unsaid |= _topic(card, question)
         self._add_filler(plan, rng, gap, known=card.kind)
         filler = [step for thread in plan.threads for step in thread][:gap]
         rng.shuffle(filler)
         lines = [line for step in (*first, *filler) for line in step]
-        question = fact.ask()[0]
         return Probe(plan.persona, (*lines, question), fact.told().facts)
 
     def never(self, rng: random.Random, card: PlayerCard, gap: int) -> Probe | None:
         """A test: something asked that was never told."""
         step = threads.never_told(card, rng, noisy=False)
-        plan = self._plan(rng, Shape())
-        self._add_filler(plan, rng, gap, known=card.kind)
-        filler = [step for thread in plan.threads for step in thread][:gap]
         if step is None:
             return None
+        plan = self._plan(rng, Shape())
+        plan.unsaid |= _topic(card, step[0])
+        self._add_filler(plan, rng, gap, known=card.kind)
+        filler = [step for thread in plan.threads for step in thread][:gap]
         return Probe(plan.persona, (*(line for filled in filler for line in filled), step[0]), ())
 
     def _plan(self, rng: random.Random, shape: Shape) -> _Plan:
@@ -190,7 +202,7 @@ class Drills:
         if shape.plain and rng.random() < 0.7:  # more facts for the same tokens
             persona = Persona(persona.name, persona.role)
         known = list(persona.knows) if rng.random() < 0.8 else []
-        return _Plan(persona, pronoun, temperament(persona), scenes, known, persona.wants, [], set())
+        return _Plan(persona, pronoun, temperament(persona), scenes, known, persona.wants, [], set(), set())
 
     def _invented(self, like: Persona, rng: random.Random, shape: Shape) -> Persona:
         """A made-up character with another's role, traits of a third and a name of its own."""
@@ -210,7 +222,7 @@ class Drills:
         if not all(fact.fits for fact in facts) or kin & plan.used:
             return
         plan.used |= kin
-        plan.threads += [self._thread(fact, rng, shape) for fact in facts]
+        plan.threads += [self._thread(plan, fact, rng, shape) for fact in facts]
 
     def _drawn(self, rng: random.Random) -> list[Fact]:
         """Facts to tell that belong together: a grammar's, or a card's alone."""
@@ -219,10 +231,11 @@ class Drills:
         deck = self._core if self._core and rng.random() < 0.35 else self.cards.player
         return [threads.Facts(rng.choice(deck), rng, self.unseen)]
 
-    def _thread(self, fact: Fact, rng: random.Random, shape: Shape) -> list[Step]:
+    def _thread(self, plan: _Plan, fact: Fact, rng: random.Random, shape: Shape) -> list[Step]:
         steps: list[Step | None] = []
         if isinstance(fact, threads.Facts) and rng.random() < 0.1 and not shape.plain:
-            steps.append(threads.never_told(fact.card, rng))
+            steps.append(asked := threads.never_told(fact.card, rng))
+            plan.unsaid |= _topic(fact.card, asked[0]) if asked else set()
         before, after = (rng.choice(self._remarks) if rng.random() < EMBEDDED else "" for _ in range(2))
         telling = fact.tell(before, after)
         steps.append(telling[:1] if rng.random() < UNANSWERED else telling)
@@ -265,6 +278,7 @@ class Drills:
         step, kin = threads.never_told(card, rng), threads.near(card)
         if step and not kin & plan.used and not (plan.scenes and "identity" in card.tags):
             plan.used |= kin
+            plan.unsaid |= _topic(card, step[0])
             plan.threads.append([step])
 
     def _add_known(self, plan: _Plan, card: PersonaCard, rng: random.Random) -> None:
@@ -277,12 +291,14 @@ class Drills:
     def _add_filler(self, plan: _Plan, rng: random.Random, count: int, known: str = "") -> None:
         """`count` exchanges of filler, from this character's scenes, other scenes, and small talk."""
         named = bool({"name", "nickname"} & (plan.used | {known}))
-        whole = [scene for scene in plan.scenes if not (named and id(scene) in self._told)]
+        whole = [scene for scene in plan.scenes if self._fits(scene, plan, named)]
         if whole and count > 1 and rng.random() < WHOLE:
             steps = _heard(rng.choice(whole).lines)[:count]
             plan.threads.append(steps)
             count -= len(steps)
-        while count > 0:
+        for _ in range(_TRIES * count):
+            if count <= 0:
+                return
             if self._talk and rng.random() < SMALLTALK:
                 trade = self._said_to(plan.persona.role) if rng.random() < TRADE_TALK else []
                 steps = [threads.smalltalk(rng.choice(trade or self._talk), plan.temperament, rng)]
@@ -291,6 +307,11 @@ class Drills:
             if steps:
                 plan.threads.append(steps)
                 count -= len(steps)
+
+    def _fits(self, scene: Scene, plan: _Plan, named: bool) -> bool:
+        """Whether what the player says in a scene cannot be mistaken for what the conversation asks."""
+        said = self._said.get(id(scene)) or _said(scene)
+        return not (named and id(scene) in self._told) and not plan.unsaid & said
 
     def _said_to(self, role: str) -> list[SmalltalkCard]:
         """What players say to people of a role."""
@@ -302,7 +323,7 @@ class Drills:
     def _chunk(self, plan: _Plan, rng: random.Random, count: int, named: bool) -> list[Step]:
         own = bool(plan.scenes) and rng.random() < 0.6
         scene = rng.choice(plan.scenes if own else self._by_name[rng.choice(self._names)])
-        if named and id(scene) in self._told:
+        if not self._fits(scene, plan, named):
             return []
         steps = _heard(self._renamer.vary(scene, rng).lines if not own else scene.lines)
         start = rng.randrange(max(1, len(steps) - count + 1))
@@ -341,6 +362,17 @@ def exchanges(lines: Sequence[Line]) -> list[Step]:
             steps.append(tuple(lines[start : index + 1]))
             start = index + 1
     return steps
+
+
+def _said(scene: Scene) -> frozenset[str]:
+    """Words the player says in a scene."""
+    return frozenset(re.findall("[a-z]{3,}", " ".join(x.text for x in scene.lines if x.who == "player").lower()))
+
+
+def _topic(card: PlayerCard, question: Line) -> set[str]:
+    """Words that tell what a question about a card is about."""
+    asked = f"{question.text} {card.kind.replace('_', ' ')} {' '.join(card.nouns)}"
+    return set(re.findall("[a-z]{3,}", asked.lower())) - set(_ASKING.split())
 
 
 def _heard(lines: Sequence[Line]) -> list[Step]:
