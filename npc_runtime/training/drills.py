@@ -68,7 +68,7 @@ WHOLE = 0.5
 SMALLTALK, TRADE_TALK = 0.6, 0.5
 """Shares of filler: small talk (else other scenes), and within small talk what fits the character's trade."""
 
-NEVER_TOLD = (0, 1, 1, 2)
+NEVER_TOLD = (0, 0, 1, 1)
 """How many things a conversation may ask that were never told: a balance. With (0, 0, 1, 1) and honest answers at
 half the weight of others a model gave back 87 % of what was told in new words, and claimed half of what never was."""
 
