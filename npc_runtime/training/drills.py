@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from npc_runtime.persona import Persona
 from npc_runtime.training import threads
 from npc_runtime.training.cards import TEMPERAMENTS
-from npc_runtime.training.values import PRONOUNS, person
+from npc_runtime.training.values import ASKING, PRONOUNS, person
 from npc_runtime.training.vary import Renamer
 
 if TYPE_CHECKING:
@@ -41,13 +41,6 @@ _SKIPPED_TALK = frozenset(
         "what do you want?",
     }
 )
-_ASKING = (
-    "about again all and any anything are been called can could did does ever for from give had has have how know last "
-    "like long man many may me mine much name now old one our out please recall remember said say shall should "
-    "something still tell that the them then there they thing things think this told was were what when where which "
-    "who whom whose why will with would you your"
-)
-"""Words of questions that tell nothing of what is asked."""
 _TRIES = 50
 """Draws of a card's phrasing before it is taken as it comes, and of filler for each exchange of it."""
 SCENE_FILLER = 0.0
@@ -70,7 +63,8 @@ SMALLTALK, TRADE_TALK = 0.6, 0.5
 
 NEVER_TOLD = (0, 0, 1, 1)
 """How many things a conversation may ask that were never told: a balance. With (0, 0, 1, 1) and honest answers at
-half the weight of others a model gave back 87 % of what was told in new words, and claimed half of what never was."""
+half the weight of others a model gave back 87 % of what was told in new words, and claimed half of what never was; with
+(0, 1, 1, 2) and today's weights it claimed 8 to 14 %, but gave back 59 %, not 75, of kinds of fact it had never met."""
 
 
 GRAMMAR = 0.5
@@ -372,7 +366,7 @@ def _said(scene: Scene) -> frozenset[str]:
 def _topic(card: PlayerCard, question: Line) -> set[str]:
     """Words that tell what a question about a card is about."""
     asked = f"{question.text} {card.kind.replace('_', ' ')} {' '.join(card.nouns)}"
-    return set(re.findall("[a-z]{3,}", asked.lower())) - set(_ASKING.split())
+    return set(re.findall("[a-z]{3,}", asked.lower())) - ASKING
 
 
 def _heard(lines: Sequence[Line]) -> list[Step]:

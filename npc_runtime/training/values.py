@@ -42,6 +42,8 @@ IGNORANCE, UNKNOWN_NAME, UNKNOWN_PLACE = _words("ignorance"), _words("unknown_na
 NOT_NAMES = frozenset(_words("not_names"))
 DULL = frozenset(_words("dull"))
 """Words of a kind's name that say nothing of what the fact is about."""
+ASKING = frozenset(_words("asking"))
+"""Words of questions that tell nothing of what is asked."""
 _UNITS, _TENS = _words("units"), _words("tens")
 _NUMBERS = (*_UNITS, "eighteen", "nineteen")
 
