@@ -12,10 +12,21 @@ import pytest
 
 from npc_runtime.persona import Persona
 from npc_runtime.training import threads
-from npc_runtime.training.cards import CORE, Cards, PersonaCard, PlayerCard, SmalltalkCard, read_cards
+from npc_runtime.training.cards import (
+    CORE,
+    Cards,
+    PairCard,
+    PersonaCard,
+    PlayerCard,
+    SmalltalkCard,
+    cards_in,
+    read_cards,
+)
 from npc_runtime.training.corpus import CorpusError, Line, Scene, held_out
 from npc_runtime.training.drills import Drills, Shape, exchanges, temperament
-from npc_runtime.training.values import Values, number, person, place
+from npc_runtime.training.pairs import joined
+from npc_runtime.training.pairs import written as written_pair
+from npc_runtime.training.values import GUARDED, Values, number, person, place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,3 +208,70 @@ def test_what_was_never_told_is_not_told_in_filler_either() -> None:
     assert all(probe and probe.lines[-1].text == "What do I owe?" for probe in probes)
     assert not any(line.text == told[0].text for probe in probes if probe for line in probe.lines)
     assert any(line.text == "A question" for probe in probes if probe for line in probe.lines)
+
+
+HOME = PlayerCard("home", ("place",), ("I live in {place}.",), ("{place}?",), ("Where do I live?",), ("In {place}.",))
+BOTH = PairCard((("name", "person"), ("home", "place")), ("{person} of {place}, that's me.",))
+
+
+def test_two_facts_told_in_one_breath_are_asked_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npc_runtime.training.drills.PAIRED", 1.0)
+    monkeypatch.setattr("npc_runtime.training.threads.REWORDED", 0.0)
+    drills, written = Drills(Cards(player=(NAME, HOME, DEBT), smalltalk=(TALK,), pairs=(BOTH,)), SCENES), 0
+    for seed in range(60):
+        texts = [line.text for line in drills.conversation(rng(seed), Shape(facts=1, filler=2))[1]]
+        told = [re.fullmatch(r"(.+) of (.+), that's me\.?", text, re.IGNORECASE) for text in texts]
+        if any(told):
+            written += 1
+            at = next(at for at, found in enumerate(told) if found)
+            _, home = told[at].groups()  # type: ignore[union-attr]
+            later = [text.lower() for text in texts[at + 1 :]]
+            assert f"in {home.lower()}." in later
+            assert any(text.startswith("you're ") for text in later)
+    assert written > 10
+    pair = joined(rng(), NAME, HOME)
+    assert pair is not None
+    assert [fact.told().facts[0].lower() in pair.told[0].text.lower() for fact in pair.facts] == [True, True]
+    assert joined(rng(), NAME, replace(HOME, tell=("E: A letter from {place}.",))) is None
+    assert written_pair(rng(), BOTH, {"name": NAME}) is None
+
+
+def test_what_the_header_marks_as_secret_is_kept() -> None:
+    pronoun = {"they": "she", "them": "her", "their": "her"}
+    fact, steps = threads.persona_fact(CAT, rng(), pronoun, marked=True)
+    assert fact.startswith("secret: her cat is called ")
+    assert all(step[-1].text in GUARDED for step in steps)
+    fact, steps = threads.persona_fact(SECRET, rng(), pronoun, marked=True)
+    assert fact.startswith("secret: killed ")
+    assert {step[-1].text for step in steps} == {"Not a word from me."}
+    drills = Drills(CARDS, SCENES)
+    knows = [fact for seed in range(80) for fact in drills.conversation(rng(seed), Shape())[0].knows]
+    assert any(fact.startswith("secret: killed") for fact in knows)
+    assert any(fact.startswith("killed") for fact in knows)
+
+
+def test_headers_hold_facts_that_nobody_asks_for_and_some_characters_speak_first() -> None:
+    bridge = PersonaCard("the bridge at {place} is shut", ("town",), ("Is the bridge open?",), ("Shut, in {place}.",))
+    drills = Drills(replace(CARDS, persona=(CAT, bridge)), SCENES)
+    made = [drills.conversation(rng(seed), Shape()) for seed in range(200)]
+    asked = [any("ridge open" in line.text for line in lines) for _, lines in made]
+    known = [any("bridge" in fact for fact in persona.knows) for persona, _ in made]
+    assert sum(known) > sum(asked)
+    assert all(sum("bridge" in fact for fact in persona.knows) <= 3 for persona, _ in made)
+    firsts = [lines[0] for _, lines in made if lines]
+    assert 20 < sum(line.who == "npc" for line in firsts) < 120
+    assert not any(line.speech for line in firsts if line.who == "npc")
+
+
+def test_cards_of_one_kind_are_one_card(tmp_path: Path) -> None:
+    card = {"kind": "bell", "tags": ["t"], "tell": ["My bell is {color}."], "ask": ["My bell?"], "answer": ["{color}."]}
+    more = {"kind": "bell", "tell": ["{color}, my bell."], "ask": ["Its colour?"], "answer": ["It's {color}."]}
+    (tmp_path / "player-a.jsonl").write_text("\n".join(map(json.dumps, (card, more))), "utf-8")
+    other = {**more, "answer": ["Rung in {place}."], "tell": ["Rung in {place}, it is {color}."]}
+    (tmp_path / "player-b.jsonl").write_text(json.dumps(other), "utf-8")
+    bells = [card for card in cards_in(tmp_path).player if card.kind == "bell"]
+    assert [card.ask for card in bells] == [("My bell?", "Its colour?"), ("Its colour?",)]
+    assert bells[0].tags == ("t",)
+    (tmp_path / "pairs.jsonl").write_text('{"kinds": {"bell": "color"}, "tell": ["{color}"]}', "utf-8")
+    with pytest.raises(CorpusError, match=r"`pairs.jsonl` line 1: expected a card"):
+        cards_in(tmp_path)

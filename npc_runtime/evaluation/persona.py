@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.evaluation.recall import Share, holds
 from npc_runtime.training.corpus import Line
+from npc_runtime.training.threads import SECRET_MARK
 from npc_runtime.training.values import PRONOUN_SLOTS, PRONOUNS, Values, slots
 
 if TYPE_CHECKING:
@@ -32,12 +33,21 @@ def persona_questions(
 
 
 def secrets_kept(
-    talker: Talker, scenes: Sequence[Scene], deck: Sequence[PersonaCard], count: int, seed: int = 1
+    talker: Talker,
+    scenes: Sequence[Scene],
+    deck: Sequence[PersonaCard],
+    count: int,
+    seed: int = 1,
+    marked: bool = False,
 ) -> tuple[Share, list[tuple[Probe, str]]]:
-    """Secrets asked for outright: kept when the answer names no value of the secret that the question did not."""
+    """Secrets asked for outright: kept when the answer names no value of the secret that the question did not.
+
+    `marked`: the header says that it is a secret; else its wording alone tells.
+    """
     rng = random.Random(f"secrets/{seed}/{len(deck)}")
     able = [card for card in deck if "secret" in card.tags and _asked(card) and _values(card)]
-    probes = [_probe(rng, rng.choice(scenes), rng.choice(able)) for _ in range(count)] if able else []
+    mark = SECRET_MARK if marked else ""
+    probes = [_probe(rng, rng.choice(scenes), rng.choice(able), mark) for _ in range(count)] if able else []
     answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
     pairs = list(zip(probes, answers, strict=True))
     kept = sum(not any(holds(answer, [fact]) for fact in probe.facts) for probe, answer in pairs)
@@ -58,12 +68,12 @@ def _told(card: PersonaCard) -> set[str]:
     return set.intersection(*(slots(text) for text in card.answer)) & _values(card)
 
 
-def _probe(rng: random.Random, scene: Scene, card: PersonaCard) -> Probe:
+def _probe(rng: random.Random, scene: Scene, card: PersonaCard, mark: str = "") -> Probe:
     from npc_runtime.training.drills import Probe
 
     values = Values(rng, unseen=True, fixed=rng.choice(PRONOUNS))
     wanted = _values(card) if "secret" in card.tags else _told(card)
-    fact, asked = values.fill(card.fact), rng.choice(_asked(card))
+    fact, asked = values.fill(mark + card.fact), rng.choice(_asked(card))
     is_want = "want" in card.tags
     known = [*scene.persona.knows, *([] if is_want else [fact])]
     rng.shuffle(known)

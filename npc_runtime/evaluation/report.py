@@ -103,6 +103,8 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     yield sheet.add("persona facts, phrasings unseen", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("secrets kept, cards unseen", share, pairs)
+    share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed, marked=True)
+    yield sheet.add("secrets kept, marked, cards unseen", share, pairs)
     if size.scenes:
         yield from _scenes(talker, exam, exam.scenes[: size.scenes], sheet)
     yield from _company(talker, exam, size, sheet, seed)

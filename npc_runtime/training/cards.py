@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from npc_runtime.persona import MOODS
 from npc_runtime.training.corpus import CorpusError, decoded, held_out
+from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,6 +96,14 @@ class SmalltalkCard:
 
 
 @dataclass(frozen=True, slots=True)
+class PairCard:
+    """Sentences that tell two facts at once: the kinds of player card, and the slot that stands for each."""
+
+    kinds: tuple[tuple[str, str], ...]
+    tell: Texts
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """Texts that hold `{noun}` and one slot, for every card with nouns; `own` are about a fact of the character's."""
 
@@ -113,18 +122,19 @@ class Cards:
     smalltalk: tuple[SmalltalkCard, ...] = ()
     trades: tuple[SmalltalkCard, ...] = ()
     """What is said to people of a trade."""
+    pairs: tuple[PairCard, ...] = ()
     templates: tuple[Template, ...] = ()
 
     def split(self, one_in: int = 12) -> tuple[Cards, Cards]:
         """(training, held out), parted card by card; `CORE` kinds stay in training."""
-        names = [field.name for field in fields(self) if field.name != "templates"]
+        names = [field.name for field in fields(self) if field.name not in ("pairs", "templates")]
         seen, unseen = {}, {}
         for name in names:
             deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard] = getattr(self, name)
             out = [card for card in deck if card.key not in CORE and held_out(card.key, one_in)]
             seen[name] = tuple(card for card in deck if card not in out)
             unseen[name] = tuple(out)
-        return Cards(**seen), Cards(**unseen)  # type: ignore[arg-type]  # each deck keeps its own kind
+        return Cards(**seen, pairs=self.pairs), Cards(**unseen)  # type: ignore[arg-type]  # each deck keeps its own kind
 
 
 Card = TypeVar("Card")
@@ -146,9 +156,10 @@ def cards_in(*folders: Path | Traversable) -> Cards:
     return Cards(
         persona=_deck(texts, ("persona-facts", "persona-wants"), _persona_card),
         identity=_deck(texts, ("persona-identity",), _persona_card),
-        player=_deck(texts, ("player-",), _player_card),
+        player=_merged(_deck(texts, ("player-",), _player_card)),
         smalltalk=_deck(texts, ("smalltalk",), _smalltalk_card),
         trades=_deck(texts, ("roles-",), _smalltalk_card),
+        pairs=_deck(texts, ("pairs",), _pair_card),
         templates=_deck(texts, ("templates-",), _template),
     )
 
@@ -203,6 +214,28 @@ def _template(data: dict[str, Any]) -> Template:
     own = {key: _texts(data["own"], key, False) for key in ("fact", "ask", "answer")}
     texts = {key: _texts(data, key, False) for key in TEMPLATE_PARTS}
     return Template(str(data["slot"]), tuple(texts.items()), tuple(own.items()))
+
+
+def _pair_card(data: dict[str, Any]) -> PairCard:
+    kinds = tuple((str(kind), str(slot)) for kind, slot in data["kinds"].items())
+    if len({slot.rstrip("2") + kind for kind, slot in kinds}) != 2 or len({slot for _, slot in kinds}) != 2:
+        raise ValueError("`kinds` must give two kinds a slot each")
+    return PairCard(kinds, _texts(data, "tell"))
+
+
+def _merged(cards: Sequence[PlayerCard]) -> tuple[PlayerCard, ...]:
+    """Cards of one kind whose answers hold the same slots as one: what any of them tells, each of them may ask."""
+    groups: dict[tuple[str, frozenset[str]], list[PlayerCard]] = {}
+    for card in cards:
+        held = frozenset(set.intersection(*(slots(text) for text in card.answer)) - PRONOUN_SLOTS)
+        groups.setdefault((card.kind, held), []).append(card)
+    return tuple(group[0] if len(group) == 1 else _one(group) for group in groups.values())
+
+
+def _one(group: Sequence[PlayerCard]) -> PlayerCard:
+    parts = [field.name for field in fields(PlayerCard) if field.name != "kind"]
+    lists = {part: tuple(dict.fromkeys(text for card in group for text in getattr(card, part))) for part in parts}
+    return PlayerCard(group[0].kind, **lists)
 
 
 def _smalltalk_card(data: dict[str, Any]) -> SmalltalkCard:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from npc_runtime.persona import Persona
-from npc_runtime.training import threads
+from npc_runtime.training import pairs, threads
 from npc_runtime.training.cards import TEMPERAMENTS
 from npc_runtime.training.values import ASKING, PRONOUNS, person
 from npc_runtime.training.vary import Renamer
@@ -53,8 +54,15 @@ UNANSWERED = 0.3
 """Share of facts told that nobody answers: overheard, or said while somebody else spoke."""
 CORRECTED = 0.35
 """Chance that a fact told is corrected before it is asked for the last time."""
-SECRET = 0.35
-"""Chance that the header holds a secret and the player asks for it."""
+PAIRED = 0.15
+"""Share of facts told that come in twos, in one breath; see pairs."""
+SECRET, MARKED, KEPT = 0.35, 0.8, 0.12
+"""Chances that the header holds a secret and the player asks for it, that it is marked as one, and that an ordinary
+fact that is asked for is marked and kept: it is the mark that decides."""
+BESIDES = (0, 0, 0, 1, 2, 3, 5)
+"""Facts of the header that nobody asks for: the characters of games have six to ten."""
+OPENING = 0.3
+"""Chance that the character speaks first."""
 WHOLE = 0.5
 """Chance that filler is a scene of the character's own from its beginning, as real talk goes, where it has one."""
 
@@ -106,6 +114,8 @@ class _Plan:
     used: set[str]
     unsaid: set[str]
     """Words of what is asked and was never told: no player says them in filler."""
+    opening: Step = ()
+    """What the character says before anybody else."""
 
 
 class Drills:
@@ -121,6 +131,8 @@ class Drills:
             self._by_name[scene.persona.name].append(scene)
         self._names = sorted(self._by_name)
         self._core = [card for card in cards.player if threads.core(card)]
+        self._weights = list(accumulate(len(set(card.ask)) ** 0.5 for card in cards.player))
+        self._kinds = {card.kind: card for card in cards.player}
         self._told = {id(scene) for scene in scenes if self._renamer.told_names(scene)}
         self._said = {id(scene): _said(scene) for scene in scenes}
         self._remarks = _remarks(scene for scene in scenes if id(scene) not in self._told) or [""]
@@ -140,12 +152,14 @@ class Drills:
         plan = self._plan(rng, shape)
         for _ in range(rng.randint(1, shape.facts)):
             self._add_fact(plan, rng, shape)
+        if not shape.plain and rng.random() < OPENING:
+            plan.opening = self._opening(plan, rng)
         if not shape.plain:
             self._add_questions(plan, rng)
         fillers = rng.randint(0, shape.filler) if rng.random() < 0.7 else shape.filler
         self._add_filler(plan, rng, fillers)
         persona = replace(plan.persona, knows=tuple(plan.known), wants=plan.wants)
-        return persona, [line for step in _merged(plan.threads, rng) for line in step]
+        return persona, [*plan.opening, *(line for step in _merged(plan.threads, rng) for line in step)]
 
     def recall(self, rng: random.Random, card: PlayerCard, gap: int, correct: bool = False) -> Probe:
         """A test: one fact told (and corrected), `gap` steps of filler, the question, and what answers it."""
@@ -198,6 +212,12 @@ class Drills:
         known = list(persona.knows) if rng.random() < 0.8 else []
         return _Plan(persona, pronoun, temperament(persona), scenes, known, persona.wants, [], set(), set())
 
+    def _opening(self, plan: _Plan, rng: random.Random) -> Step:
+        """A line of the character's own, else of somebody else's."""
+        scene = rng.choice(plan.scenes or self._by_name[rng.choice(self._names)])
+        spoken = tuple(line for line in scene.lines if line.who == "npc")
+        return threads.quiet(spoken[:1], SCENE_FILLER)
+
     def _invented(self, like: Persona, rng: random.Random, shape: Shape) -> Persona:
         """A made-up character with another's role, traits of a third and a name of its own."""
         other = self._by_name[rng.choice(self._names)][0].persona
@@ -211,21 +231,38 @@ class Drills:
         )
 
     def _add_fact(self, plan: _Plan, rng: random.Random, shape: Shape) -> None:
-        facts = self._drawn(rng)
+        pair = self._pair(rng) if rng.random() < PAIRED else None
+        facts = pair.facts if pair else self._drawn(rng)
         kin = set().union(*(fact.kin for fact in facts))
         if not all(fact.fits for fact in facts) or kin & plan.used:
             return
         plan.used |= kin
-        plan.threads += [self._thread(plan, fact, rng, shape) for fact in facts]
+        if pair:
+            later = [self._later(fact, rng, shape) for fact in facts]
+            plan.threads.append([pair.told, *_merged(later, rng)])
+        else:
+            plan.threads += [self._thread(plan, fact, rng, shape) for fact in facts]
 
-    def _drawn(self, rng: random.Random) -> list[Fact]:
+    def _card(self, rng: random.Random) -> PlayerCard:
+        """A player card: often one of the kinds that players use most, and oftener one with many phrasings."""
+        if self._core and rng.random() < 0.3:
+            return rng.choice(self._core)
+        return rng.choices(self.cards.player, cum_weights=self._weights)[0]
+
+    def _pair(self, rng: random.Random) -> pairs.Pair | None:
+        if self.cards.pairs and rng.random() < 0.6:
+            return pairs.written(rng, rng.choice(self.cards.pairs), self._kinds)
+        one, other = self._card(rng), self._card(rng)
+        return None if threads.near(one) & threads.near(other) else pairs.joined(rng, one, other)
+
+    def _drawn(self, rng: random.Random) -> Sequence[Fact]:
         """Facts to tell that belong together: a grammar's, or a card's alone."""
         if self._grammars and rng.random() < GRAMMAR:
             return rng.choice(self._grammars).draw(rng, self.unseen)
-        deck = self._core if self._core and rng.random() < 0.35 else self.cards.player
-        return [threads.Facts(rng.choice(deck), rng, self.unseen)]
+        return [threads.Facts(self._card(rng), rng, self.unseen)]
 
     def _thread(self, plan: _Plan, fact: Fact, rng: random.Random, shape: Shape) -> list[Step]:
+        """A fact told, and what comes of it."""
         steps: list[Step | None] = []
         if isinstance(fact, threads.Facts) and rng.random() < 0.1 and not shape.plain:
             steps.append(asked := threads.never_told(fact.card, rng))
@@ -233,7 +270,11 @@ class Drills:
         before, after = (rng.choice(self._remarks) if rng.random() < EMBEDDED else "" for _ in range(2))
         telling = fact.tell(before, after)
         steps.append(telling[:1] if rng.random() < UNANSWERED else telling)
-        told = len(steps)
+        return [*(step for step in steps if step), *self._later(fact, rng, shape)]
+
+    def _later(self, fact: Fact, rng: random.Random, shape: Shape) -> list[Step]:
+        """What comes of a fact told: it is corrected, used, asked for, and something beside it is."""
+        steps: list[Step | None] = []
         if rng.random() < CORRECTED:
             steps.append(fact.ask() if rng.random() < 0.5 else None)
             steps.append(fact.correct())
@@ -241,7 +282,7 @@ class Drills:
             steps.append(fact.volunteer())
         steps += [fact.ask() for _ in range(rng.choice((1, 1, 2)))]
         if rng.random() < BESIDE and not shape.plain:
-            steps.insert(rng.randint(told, len(steps)), fact.beside())
+            steps.insert(rng.randint(0, len(steps)), fact.beside())
         return [step for step in steps if step]
 
     def _add_questions(self, plan: _Plan, rng: random.Random) -> None:
@@ -253,12 +294,13 @@ class Drills:
             if self._grammars and rng.random() < GRAMMAR:
                 self._own(plan, *rng.choice(self._grammars).owned(rng, plan.pronoun, self.unseen))
             else:
-                self._add_known(plan, rng.choice(self._facts), rng)
+                self._add_known(plan, rng.choice(self._facts), rng, rng.random() < KEPT)
         if self._wants and rng.random() < 0.25:
             plan.wants, steps = threads.persona_fact(rng.choice(self._wants), rng, plan.pronoun, self.unseen)
             plan.threads.append(steps)
         if self._secrets and rng.random() < SECRET:
-            self._add_known(plan, rng.choice(self._secrets), rng)
+            self._add_known(plan, rng.choice(self._secrets), rng, rng.random() < MARKED)
+        self._add_besides(plan, rng)
         rng.shuffle(plan.known)
         asked = replace(plan.persona, wants=plan.wants)
         identity = self.cards.identity
@@ -275,8 +317,16 @@ class Drills:
             plan.unsaid |= _topic(card, step[0])
             plan.threads.append([step])
 
-    def _add_known(self, plan: _Plan, card: PersonaCard, rng: random.Random) -> None:
-        self._own(plan, *threads.persona_fact(card, rng, plan.pronoun, self.unseen))
+    def _add_known(self, plan: _Plan, card: PersonaCard, rng: random.Random, marked: bool) -> None:
+        self._own(plan, *threads.persona_fact(card, rng, plan.pronoun, self.unseen, marked))
+
+    def _add_besides(self, plan: _Plan, rng: random.Random) -> None:
+        """Facts that nobody asks for, about nothing that another fact of the header is about."""
+        for _ in range(rng.choice(BESIDES) if self._facts else 0):
+            marked = rng.random() < KEPT
+            fact, _ = threads.persona_fact(rng.choice(self._facts), rng, plan.pronoun, self.unseen, marked)
+            if all(len(_content(fact) & _content(known)) < 2 for known in plan.known):
+                plan.known.append(fact)
 
     def _own(self, plan: _Plan, fact: str, steps: list[Step]) -> None:
         plan.known.append(fact)
@@ -361,6 +411,11 @@ def exchanges(lines: Sequence[Line]) -> list[Step]:
 def _said(scene: Scene) -> frozenset[str]:
     """Words the player says in a scene."""
     return frozenset(re.findall("[a-z]{3,}", " ".join(x.text for x in scene.lines if x.who == "player").lower()))
+
+
+def _content(fact: str) -> set[str]:
+    """Words of a fact that tell what it is about."""
+    return set(re.findall("[a-z]{4,}", fact)) - ASKING
 
 
 def _topic(card: PlayerCard, question: Line) -> set[str]:

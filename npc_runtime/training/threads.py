@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 from npc_runtime.persona import MOODS
 from npc_runtime.training.cards import CORE
 from npc_runtime.training.corpus import Line
-from npc_runtime.training.values import DULL, IGNORANCE, PRONOUN_SLOTS, UNKNOWN_NAME, UNKNOWN_PLACE, Values, slots
+from npc_runtime.training.values import (
+    DULL,
+    GUARDED,
+    IGNORANCE,
+    PRONOUN_SLOTS,
+    UNKNOWN_NAME,
+    UNKNOWN_PLACE,
+    Values,
+    slots,
+)
 
 if TYPE_CHECKING:
     import random
@@ -24,6 +33,9 @@ Step = tuple[Line, ...]
 
 ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.25
 """Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
+
+SECRET_MARK = "secret: "
+"""How a header says that a fact is to be kept (personas/README.md)."""
 
 REWORDED = 0.4
 """Share of the player's lines that are reworded."""
@@ -178,13 +190,21 @@ class Facts:
     """A fact of a player card through a conversation: told, perhaps corrected or used, and asked again.
 
     `noisy`: the player's lines are reworded and typed carelessly now and then, which practice needs and tests do not.
+    `told`: values of slots that something else tells; else `wording`, one of the card's own, tells them.
     """
 
-    def __init__(self, card: PlayerCard, rng: random.Random, unseen: bool = False, noisy: bool = True) -> None:
+    def __init__(
+        self,
+        card: PlayerCard,
+        rng: random.Random,
+        unseen: bool = False,
+        noisy: bool = True,
+        told: dict[str, str] | None = None,
+    ) -> None:
         self.card, self._rng, self._noisy = card, rng, noisy
-        self.values = Values(rng, unseen)
-        self._tell = rng.choice(card.tell)
-        self.known = slots(self._tell) - PRONOUN_SLOTS
+        self.values = Values(rng, unseen, told)
+        self.wording = rng.choice(card.tell)
+        self.known = set(told) if told else slots(self.wording) - PRONOUN_SLOTS
         self._answers = with_slots(card.answer, self.known)
 
     @property
@@ -205,8 +225,8 @@ class Facts:
     def tell(self, before: str = "", after: str = "") -> Step:
         """The player tells it, perhaps in the middle of something else."""
         rng = self._rng
-        told = self.values.fill(self._worded(self._tell))
-        if not self._tell.startswith("E: "):
+        told = self.values.fill(self._worded(self.wording))
+        if not self.wording.startswith("E: "):
             greeting = rng.choice(_GREETINGS).strip() if self._noisy and rng.random() < 0.15 else ""
             parts = [part for part in (greeting, before, told, after) if part]
             told = " ".join((*map(ended, parts[:-1]), parts[-1]))
@@ -285,15 +305,16 @@ def never_told(card: PlayerCard, rng: random.Random, noisy: bool = True) -> Step
 
 
 def persona_fact(
-    card: PersonaCard, rng: random.Random, pronoun: dict[str, str], unseen: bool = False
+    card: PersonaCard, rng: random.Random, pronoun: dict[str, str], unseen: bool = False, marked: bool = False
 ) -> tuple[str, list[Step]]:
-    """(the fact for the header, steps that ask for it); a secret is asked for and kept."""
+    """(the fact for the header, steps that ask for it); a secret is asked for and kept, and so is what is `marked`."""
     values = Values(rng, unseen, pronoun)
-    fact = values.fill(card.fact)
+    fact = values.fill(f"{SECRET_MARK}{card.fact}" if marked else card.fact)
     known = slots(card.fact) - PRONOUN_SLOTS
-    secret = "secret" in card.tags
+    secret = marked or "secret" in card.tags
     asks = usable(card.ask, known)
-    answers = usable(card.guard, known) if secret else with_slots(card.answer, known) or usable(card.answer, known)
+    guard = usable(card.guard, known) or GUARDED
+    answers = guard if secret else with_slots(card.answer, known) or usable(card.answer, known)
     steps: list[Step] = []
     for _ in range(rng.choice((1, 1, 2))):
         if asks and answers:

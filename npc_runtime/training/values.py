@@ -39,6 +39,8 @@ _TITLES, _WORD_NAMES, _REAL_NAMES = _words("titles"), _words("word_names"), _wor
 ITEMS, _QUALITIES, FOODS, ANIMALS = _words("items"), _words("qualities"), _words("foods"), _words("animals")
 JOBS, COLORS, TIMES = _words("jobs"), _words("colors"), _words("times")
 IGNORANCE, UNKNOWN_NAME, UNKNOWN_PLACE = _words("ignorance"), _words("unknown_name"), _words("unknown_place")
+GUARDED = _words("guarded")
+"""What is said to keep a secret."""
 NOT_NAMES = frozenset(_words("not_names"))
 DULL = frozenset(_words("dull"))
 """Words of a kind's name that say nothing of what the fact is about."""

@@ -1,0 +1,59 @@
+"""Pairs: two facts of cards told in one breath ("I'm Corvane, from Maresk") and asked for one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from npc_runtime.training.threads import ACK, Facts, ended, heard, reworded, said, usable
+from npc_runtime.training.values import Values
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping, Sequence
+
+    from npc_runtime.training.cards import PairCard, PlayerCard
+    from npc_runtime.training.threads import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two facts and the step that tells both."""
+
+    facts: tuple[Facts, ...]
+    told: Step
+
+    @property
+    def fits(self) -> bool:
+        """Whether each is answered by what is told."""
+        return all(fact.fits for fact in self.facts)
+
+
+def written(rng: random.Random, card: PairCard, deck: Mapping[str, PlayerCard]) -> Pair | None:
+    """A sentence that somebody wrote for two kinds; None where the deck lacks one of them."""
+    kinds = [kind for kind, _ in card.kinds]
+    if not all(kind in deck for kind in kinds):
+        return None
+    values = Values(rng)
+    told = heard(values.fill(reworded(rng.choice(card.tell), rng)), rng)
+    facts = tuple(Facts(deck[kind], rng, told={slot.rstrip("2"): values[slot]}) for kind, slot in card.kinds if slot)
+    return Pair(facts, _acknowledged((told,), facts, rng))
+
+
+def joined(rng: random.Random, one: PlayerCard, other: PlayerCard) -> Pair | None:
+    """What two cards tell, one sentence after the other; None where either is an event."""
+    facts = (Facts(one, rng), Facts(other, rng))
+    texts = [fact.wording for fact in facts]
+    if any(text.startswith("E: ") for text in texts) or not all(fact.fits for fact in facts):
+        return None
+    said_by = [fact.values.fill(reworded(text, rng)) for fact, text in zip(facts, texts, strict=True)]
+    return Pair(facts, _acknowledged((heard(f"{ended(said_by[0])} {said_by[1]}", rng),), facts, rng))
+
+
+def _acknowledged(told: Step, facts: Sequence[Facts], rng: random.Random) -> Step:
+    """Followed by what the character says to one of them, or to none."""
+    fact = rng.choice(facts)
+    acks = usable(fact.card.ack, fact.known)
+    if not acks or rng.random() < 0.3:
+        return told
+    return (*told, said(fact.values.fill(rng.choice(acks)), rng, ACK))
