@@ -14,7 +14,7 @@ from npc_runtime.evaluation.talk import Talker
 from npc_runtime.evaluation.torch_rows import TorchRows
 from npc_runtime.model.mamba import Mamba
 from npc_runtime.tokenizer import SentencePieceTokenizer
-from npc_runtime.training.batches import GRAMMARS, Material
+from npc_runtime.training.batches import GRAMMARS, LORE, Material
 from npc_runtime.training.corpus import own_scenes, read_scenes
 from npc_runtime.training.drills import Drills
 from npc_runtime.training.export import export, torch_weights
@@ -143,7 +143,7 @@ def _material(
     own = own_scenes()
     talk = make_shard("dialogues-own", map(Renderer(tokenizer).scene, own))
     material = Material(tokenizer, (scenes, unseen), own_deck().split(), [talk], recipe)
-    material.drills = Drills(material.cards, [*scenes, *own], grammars=GRAMMARS)
+    material.drills = Drills(material.cards, [*scenes, *own], grammars=GRAMMARS, lore=LORE)
     return material
 
 

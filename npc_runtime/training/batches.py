@@ -15,7 +15,7 @@ from npc_runtime.errors import ConfigError
 from npc_runtime.tokenizer import SentencePieceTokenizer
 from npc_runtime.training.corpus import own_scenes, read_scenes, split_scenes
 from npc_runtime.training.drills import Drills, Shape
-from npc_runtime.training.grammar import attributes, frames
+from npc_runtime.training.grammar import attributes, folk, frames, shop
 from npc_runtime.training.prepare import TOKENIZER
 from npc_runtime.training.render import Document, Renderer
 from npc_runtime.training.shards import SUFFIX, read_shard
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 GRAMMARS = (attributes, attributes, frames)
 """Drawn from with equal chances: what things are is told more often than what happened."""
+
+LORE = (folk.lore, shop.lore)
+"""Makers of what a character of a game knows: people and places, goods and prices."""
 
 SHORTEST = 24
 """Tokens below which the rest of a row is padded and no further document is begun."""
@@ -67,7 +70,7 @@ class Material:
         self.tokenizer, self.renderer = tokenizer, Renderer(tokenizer)
         self.scenes, self.unseen_scenes = map(list, scenes)
         self.cards, self.unseen_cards = cards
-        self.drills = Drills(self.cards, self.scenes, grammars=GRAMMARS)
+        self.drills = Drills(self.cards, self.scenes, grammars=GRAMMARS, lore=LORE)
         self.prose_weight = recipe.prose_weight
         self._scene_weights = list(accumulate(recipe.sources.get(scene.source, 1.0) for scene in self.scenes))
         weighted = [(shard, recipe.sources.get(shard.name, 1.0)) for shard in shards]

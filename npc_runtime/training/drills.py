@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
@@ -54,13 +55,15 @@ UNANSWERED = 0.3
 """Share of facts told that nobody answers: overheard, or said while somebody else spoke."""
 CORRECTED = 0.35
 """Chance that a fact told is corrected before it is asked for the last time."""
-PAIRED = 0.15
-"""Share of facts told that come in twos, in one breath; see pairs."""
+PAIRED = 0.2
+"""Share of facts told that come in twos in one breath, or one in two lines; see pairs."""
 SECRET, MARKED, KEPT = 0.35, 0.8, 0.12
 """Chances that the header holds a secret and the player asks for it, that it is marked as one, and that an ordinary
 fact that is asked for is marked and kept: it is the mark that decides."""
 BESIDES = (0, 0, 0, 1, 2, 3, 5)
 """Facts of the header that nobody asks for: the characters of games have six to ten."""
+LORE = 0.4
+"""Chance of each maker of lore to fill the header and the talk with what it makes."""
 OPENING = 0.3
 """Chance that the character speaks first."""
 WHOLE = 0.5
@@ -90,6 +93,10 @@ class Grammar(Protocol):
 
     def owned(self, rng: random.Random, pronoun: dict[str, str], unseen: bool = False) -> tuple[str, list[Step]]:
         """(a fact for the header, steps that ask for it)."""
+
+
+Lore = Callable[["random.Random", dict[str, str], str, bool], tuple[list[str], list[list["Step"]]]]
+"""A maker, for a pronoun and a role, of facts that belong together in a header and threads that ask for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +129,14 @@ class Drills:
     """The generator. Each conversation is a pure function of the `random.Random` it is given."""
 
     def __init__(
-        self, cards: Cards, scenes: Sequence[Scene], unseen: bool = False, grammars: Sequence[Grammar] = ()
+        self,
+        cards: Cards,
+        scenes: Sequence[Scene],
+        unseen: bool = False,
+        grammars: Sequence[Grammar] = (),
+        lore: Sequence[Lore] = (),
     ) -> None:
-        self.cards, self.unseen, self._grammars = cards, unseen, grammars
+        self.cards, self.unseen, self._grammars, self._lore = cards, unseen, grammars, lore
         self._renamer = Renamer(scenes)
         self._by_name: dict[str, list[Scene]] = defaultdict(list)
         for scene in scenes:
@@ -133,6 +145,7 @@ class Drills:
         self._core = [card for card in cards.player if threads.core(card)]
         self._weights = list(accumulate(len(set(card.ask)) ** 0.5 for card in cards.player))
         self._kinds = {card.kind: card for card in cards.player}
+        self._led = [card for card in cards.player if any(map(pairs.pronoun, card.nouns))]
         self._told = {id(scene) for scene in scenes if self._renamer.told_names(scene)}
         self._said = {id(scene): _said(scene) for scene in scenes}
         self._remarks = _remarks(scene for scene in scenes if id(scene) not in self._told) or [""]
@@ -250,7 +263,10 @@ class Drills:
         return rng.choices(self.cards.player, cum_weights=self._weights)[0]
 
     def _pair(self, rng: random.Random) -> pairs.Pair | None:
-        if self.cards.pairs and rng.random() < 0.6:
+        kind = rng.random()
+        if self._led and kind < 0.25:
+            return pairs.led(rng, rng.choice(self._led))
+        if self.cards.pairs and kind < 0.7:
             return pairs.written(rng, rng.choice(self.cards.pairs), self._kinds)
         one, other = self._card(rng), self._card(rng)
         return None if threads.near(one) & threads.near(other) else pairs.joined(rng, one, other)
@@ -295,6 +311,9 @@ class Drills:
                 self._own(plan, *rng.choice(self._grammars).owned(rng, plan.pronoun, self.unseen))
             else:
                 self._add_known(plan, rng.choice(self._facts), rng, rng.random() < KEPT)
+        for maker in self._lore:
+            if rng.random() < LORE:
+                self._add_lore(plan, *maker(rng, plan.pronoun, plan.persona.role, self.unseen))
         if self._wants and rng.random() < 0.25:
             plan.wants, steps = threads.persona_fact(rng.choice(self._wants), rng, plan.pronoun, self.unseen)
             plan.threads.append(steps)
@@ -327,6 +346,12 @@ class Drills:
             fact, _ = threads.persona_fact(rng.choice(self._facts), rng, plan.pronoun, self.unseen, marked)
             if all(len(_content(fact) & _content(known)) < 2 for known in plan.known):
                 plan.known.append(fact)
+
+    def _add_lore(self, plan: _Plan, facts: list[str], steps: list[list[Step]]) -> None:
+        """What is known of the same things already stays alone."""
+        if not any(len(_content(fact) & _content(known)) for fact in facts for known in plan.known):
+            plan.known += facts
+            plan.threads += steps
 
     def _own(self, plan: _Plan, fact: str, steps: list[Step]) -> None:
         plan.known.append(fact)

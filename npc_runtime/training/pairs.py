@@ -1,4 +1,4 @@
-"""Pairs: two facts of cards told in one breath ("I'm Corvane, from Maresk") and asked for one by one."""
+"""Pairs: two facts of cards told in one breath ("I'm Corvane, from Maresk"), and one fact told in two lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npc_runtime.training.threads import ACK, Facts, ended, heard, reworded, said, usable
-from npc_runtime.training.values import Values
+from npc_runtime.training.values import LEAD_ACKS, LEADS, LED, LED_NAMES, Values
 
 if TYPE_CHECKING:
     import random
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two facts and the step that tells both."""
+    """One or two facts and the step that tells them."""
 
     facts: tuple[Facts, ...]
     told: Step
@@ -57,3 +57,22 @@ def _acknowledged(told: Step, facts: Sequence[Facts], rng: random.Random) -> Ste
     if not acks or rng.random() < 0.3:
         return told
     return (*told, said(fact.values.fill(rng.choice(acks)), rng, ACK))
+
+
+def pronoun(noun: str) -> str:
+    """What stands for a noun of those whose names are told in a line of their own; "" for others."""
+    kind = noun.rpartition(" ")[2]
+    return next((pronoun for pronoun, nouns in LED.items() if kind in nouns), "")
+
+
+def led(rng: random.Random, card: PlayerCard) -> Pair | None:
+    """One fact in two lines: "My sister went down there." "Her name is Ilse." None where such a noun has no name."""
+    noun = rng.choice(card.nouns)
+    their, fact = pronoun(noun), Facts(card, rng)
+    if not their or fact.known != {"person"}:
+        return None
+    lead, reply, name = (rng.choice(texts) for texts in (LEADS, LEAD_ACKS, LED_NAMES))
+    first = heard(fact.values.fill(lead.replace("{noun}", noun)), rng)
+    second = heard(fact.values.fill(name.replace("{their}", their).replace("{Their}", their.capitalize())), rng)
+    answered = (said(reply.replace("{noun}", noun), rng, ACK),) if rng.random() < 0.7 else ()
+    return Pair((fact,), _acknowledged((first, *answered, second), (fact,), rng))

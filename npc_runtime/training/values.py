@@ -35,12 +35,15 @@ _DECK = read_deck_table("words.toml")
 _ONSETS, _VOWELS, _ENDINGS = _words("onsets"), _words("vowels"), _words("endings")
 _CODAS = ("",) * 9 + _words("codas")
 _PLACE_ENDINGS, _PLACE_WORDS, _PLAIN_PLACES = _words("place_endings"), _words("place_words"), _words("plain_places")
-_TITLES, _WORD_NAMES, _REAL_NAMES = _words("titles"), _words("word_names"), _words("real_names")
+TITLES, _WORD_NAMES, _REAL_NAMES = _words("titles"), _words("word_names"), _words("real_names")
 ITEMS, _QUALITIES, FOODS, ANIMALS = _words("items"), _words("qualities"), _words("foods"), _words("animals")
 JOBS, COLORS, TIMES = _words("jobs"), _words("colors"), _words("times")
 IGNORANCE, UNKNOWN_NAME, UNKNOWN_PLACE = _words("ignorance"), _words("unknown_name"), _words("unknown_place")
 GUARDED = _words("guarded")
 """What is said to keep a secret."""
+LEADS, LEAD_ACKS, LED_NAMES = _words("leads"), _words("lead_acks"), _words("led_names")
+LED = {"her": frozenset(_words("led_her")), "his": frozenset(_words("led_his")), "its": frozenset(_words("led_its"))}
+"""Nouns whose name is told in a line of its own, and how it speaks of them."""
 NOT_NAMES = frozenset(_words("not_names"))
 DULL = frozenset(_words("dull"))
 """Words of a kind's name that say nothing of what the fact is about."""
@@ -85,7 +88,7 @@ def person(rng: random.Random) -> str:
     if rng.random() < 0.06:
         name = f"{name} {coined(rng)}"
     if rng.random() < 0.05:
-        name = f"{rng.choice(_TITLES)} {name}"
+        name = f"{rng.choice(TITLES)} {name}"
     return name
 
 

@@ -30,8 +30,11 @@ _DIGITS = {word: str(number) for number, word in enumerate(_ONES)} | {
 
 def numeral(number: int, rng: random.Random) -> str:
     """The number in digits or, below a hundred, half of the time in words."""
-    if number > 99 or rng.random() < 0.5:
-        return str(number)
+    return str(number) if number > 99 or rng.random() < 0.5 else in_words(number)
+
+
+def in_words(number: int) -> str:
+    """A number below a hundred in words."""
     ones = _ONES[number % 10]
     return _ONES[number] if number < 20 else _TENS[number // 10 - 2] + (f"-{ones}" if number % 10 else "")
 
