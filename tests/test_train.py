@@ -90,6 +90,10 @@ def test_the_loss_falls_through_the_phases_and_a_bundle_comes_out(folder: Path, 
     assert tensors["layers.0.dt_bias"].shape == (64,)
     begun = Run(mine, run.material, tmp_path / "on", CPU, told.append, start(bundle, mine, folder))
     assert torch.equal(begun.model.state_dict()["layers.0.mixer.D"], run.model.state_dict()["layers.0.mixer.D"])
+    assert begun.place.phase == 0
+    late = replace(mine, phases=(replace(phase(9), fresh=True), phase(9, name="b")))
+    assert Run(late, run.material, tmp_path / "late", CPU, told.append).phase.name == "a"
+    assert Run(late, run.material, tmp_path / "late", CPU, told.append, start(bundle, mine, folder)).phase.name == "b"
     with pytest.raises(ConfigError, match="trains ModelConfig"):
         start(bundle, replace(mine, model=ModelConfig(d_model=64, n_layer=1, vocab_size=400)), folder)
     (tmp_path / "tokenizer.model").write_bytes(b"other pieces")
@@ -243,7 +247,7 @@ def test_shipped_recipes_read_and_bad_ones_name_the_key(tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     for old, new, expected in (
         ("seed = 1", "speed = 1", "`speed` is not a key"),
-        ("minutes = 0.75", "", "needs `steps` or `minutes`"),
+        ("minutes = 1.5", "", "needs `steps` or `minutes`"),
         ("drills = 1.0", "drill = 1.0", "`mix` of phase `copying`"),
         ("[model]", "[modell]", r"needs a \[model\] table"),
     ):

@@ -43,6 +43,8 @@ class Phase:
     """See drills.Shape."""
     bits: int = 0
     """4 or 8: weights are rounded as the Bundle will store them; 0: not."""
+    fresh: bool = False
+    """Only for a model that begins at nothing: left out where a run begins at a Bundle's weights."""
     dropout: float = 0.0
     """Share of each layer's output that is dropped: what keeps a small corpus, read many times, from being learned
     by heart."""

@@ -86,6 +86,8 @@ class Run:
         self.place = Place()
         if start is not None:
             self.model.load_state_dict(start)
+            while self.phase.fresh and self.place.phase < len(recipe.phases):
+                self.place.phase += 1
         if (out / NAME).exists():
             self.place = read_checkpoint(out, recipe, self.model, self.optimizer)
             self._tell(
