@@ -114,10 +114,15 @@ def test_logits_of_other_rows_are_refused() -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("vocabulary", [70, 900])
-def test_the_kernel_draws_as_its_definition(vocabulary: int) -> None:
+@pytest.mark.parametrize(("vocabulary", "chunk"), [(70, 0), (900, 0), (900, 256), (70, 32)])
+def test_the_kernel_draws_as_its_definition(vocabulary: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a row is too wide to be held and is read in chunks."""
+    from npc_kernels import draw_step_triton
     from npc_kernels.draw_step_triton import draw
 
+    if chunk:
+        monkeypatch.setattr(draw_step_triton, "WHOLE", chunk)
+        monkeypatch.setattr(draw_step_triton, "CHUNK", chunk)
     where, given = tables(vocabulary), rows(60, vocabulary)
     expected = clone(given)
     for _ in range(3):

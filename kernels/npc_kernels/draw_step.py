@@ -88,9 +88,9 @@ def draw_step(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
     if logits.device.type == "cpu":
         draw_step_ref(logits, rows, tables, k)
         return
-    from npc_kernels.draw_step_triton import WIDEST, draw
+    from npc_kernels.draw_step_triton import draw
 
-    (draw if logits.shape[1] <= WIDEST else draw_step_ref)(logits.contiguous(), rows, tables, k)
+    draw(logits.contiguous(), rows, tables, k)
 
 
 def draw_step_ref(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:

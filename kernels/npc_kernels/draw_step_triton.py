@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from npc_kernels.draw_step import Rows, Tables
 
-WIDEST = 65536
-"""Largest vocabulary whose logits one program holds in registers."""
+WHOLE = 16384
+"""Largest vocabulary whose logits one program holds in registers; a wider one is read again for every look at it."""
+CHUNK = 8192
+"""Logits of a wider one that are looked at together."""
 
 
 @triton.jit
@@ -72,6 +74,68 @@ def _top(
 
 
 @triton.jit
+def _chunk(logits_ptr, banned_ptr, at, V, CHUNK: tl.constexpr):
+    """Ids from `at` on, their logits, -inf for those that cannot be drawn, and how many are not finite."""
+    offs = at + tl.arange(0, CHUNK)
+    x = tl.load(logits_ptr + offs, mask=offs < V, other=0.0)
+    finite = tl.abs(x) < float("inf")
+    live = finite & (offs < V) & (tl.load(banned_ptr + offs, mask=offs < V, other=1) == 0)
+    return offs, tl.where(live, x, -float("inf")), CHUNK - tl.sum(finite.to(tl.int32), 0)
+
+
+@triton.jit
+def _top_of_chunks(
+    logits_ptr, banned_ptr, ids_ptr, values_ptr, V, K: tl.constexpr, WIDE: tl.constexpr, CHUNK: tl.constexpr,
+    SPREAD: tl.constexpr,
+):  # fmt: skip
+    """As `_top`, of a row that is read in chunks, over and over: the cache keeps it."""
+    unsound, many = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
+    total, squares = tl.full((), 0.0, tl.float32), tl.full((), 0.0, tl.float32)
+    highest = tl.full((), -float("inf"), tl.float32)
+    for at in range(0, V, CHUNK):
+        _, x, bad = _chunk(logits_ptr, banned_ptr, at, V, CHUNK)
+        known = tl.where(x > -float("inf"), x, 0.0)
+        unsound += bad
+        many += tl.sum((x > -float("inf")).to(tl.int32), 0)
+        total += tl.sum(known, 0)
+        squares += tl.sum(known * known, 0)
+        highest = tl.maximum(highest, tl.max(x, 0))
+    count = tl.maximum(many, 1).to(tl.float32)
+    mean = total / count
+    deviation = tl.sqrt(tl.maximum(squares / count - mean * mean, 0.0))
+    low, high = _key_of(tl.full((), -float("inf"), tl.float32)), _key_of(highest) + 1
+    middle = tl.minimum(tl.maximum(_key_of(mean + SPREAD * deviation), low + 1), high - 1)
+    reached = tl.full((), WIDE + 1, tl.int32)  # by `low`, at least
+    while (high - low > 1) & (reached > WIDE):
+        threshold = _float_at(middle.to(tl.int32))
+        found = tl.full((), 0, tl.int32)
+        for at in range(0, V, CHUNK):
+            _, x, _ = _chunk(logits_ptr, banned_ptr, at, V, CHUNK)
+            found += tl.sum((x >= threshold).to(tl.int32), 0)
+        low, high = tl.where(found >= K, middle, low), tl.where(found >= K, high, middle)
+        reached = tl.where(found >= K, found, reached)
+        middle = (low + high) >> 1
+    edge = _float_at(low.to(tl.int32))
+    above = tl.full((), 0, tl.int32)
+    if reached > WIDE:
+        for at in range(0, V, CHUNK):
+            _, x, _ = _chunk(logits_ptr, banned_ptr, at, V, CHUNK)
+            above += tl.sum((x > edge).to(tl.int32), 0)
+    room = tl.where(reached > WIDE, K - above, WIDE)
+    taken_before, ties_before = tl.full((), 0, tl.int32), tl.full((), 0, tl.int32)
+    for at in range(0, V, CHUNK):
+        offs, x, _ = _chunk(logits_ptr, banned_ptr, at, V, CHUNK)
+        at_edge = (x == edge) & (x > -float("inf"))
+        taken = (x > edge) | (at_edge & (ties_before + tl.cumsum(at_edge.to(tl.int32), 0) <= room))
+        place = taken_before + tl.cumsum(taken.to(tl.int32), 0) - 1
+        tl.store(ids_ptr + place, offs, mask=taken)
+        tl.store(values_ptr + place, x + 0.0, mask=taken)
+        taken_before += tl.sum(taken.to(tl.int32), 0)
+        ties_before += tl.sum(at_edge.to(tl.int32), 0)
+    return taken_before, unsound
+
+
+@triton.jit
 def _uniform(seed, turn, position):
     """As `draw_step.uniform`, of scalars."""
     c0, c1, c2 = position & 0xFFFFFFFF, turn & 0xFFFFFFFF, (turn >> 32) & 0xFFFFFFFF
@@ -117,7 +181,7 @@ def _draw_kernel(
     logits_ptr, table_ptr, rules_ptr, recent_ptr, out_ptr, step_ptr,
     allowed_ptr, follow_ptr, banned_ptr, blank_ptr, ids_ptr, values_ptr, V,
     ROWS: tl.constexpr, K: tl.constexpr, NODE: tl.constexpr, WIDE: tl.constexpr, WINDOW: tl.constexpr,
-    BLOCK: tl.constexpr, SPREAD: tl.constexpr,
+    BLOCK: tl.constexpr, SPREAD: tl.constexpr, IN_CHUNKS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, WIDE)
@@ -129,10 +193,12 @@ def _draw_kernel(
     node = tl.load(fields + 2 * ROWS)
     free = node < 0
     if free:
-        count, unsound = _top(
-            logits_ptr + row * V, banned_ptr + tl.load(fields + 3 * ROWS) * V, ids_ptr + row * WIDE,
-            values_ptr + row * WIDE, V, K, WIDE, BLOCK, SPREAD,
-        )  # fmt: skip
+        its_logits, its_banned = logits_ptr + row * V, banned_ptr + tl.load(fields + 3 * ROWS) * V
+        its_ids, its_values = ids_ptr + row * WIDE, values_ptr + row * WIDE
+        if IN_CHUNKS:
+            count, unsound = _top_of_chunks(its_logits, its_banned, its_ids, its_values, V, K, WIDE, BLOCK, SPREAD)
+        else:
+            count, unsound = _top(its_logits, its_banned, its_ids, its_values, V, K, WIDE, BLOCK, SPREAD)
         tl.debug_barrier()
         ids = tl.load(ids_ptr + row * WIDE + at, mask=at < count, other=-1).to(tl.int64)
         values = tl.load(values_ptr + row * WIDE + at, mask=at < count, other=0.0)
@@ -180,9 +246,10 @@ def _draw_kernel(
 
 
 def draw(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
-    """`draw_step` on tensors already checked, of a vocabulary no wider than `WIDEST`."""
+    """`draw_step` on tensors already checked."""
     count, vocabulary = logits.shape
-    node, block = tables.allowed.shape[1], triton.next_power_of_2(vocabulary)
+    node, in_chunks = tables.allowed.shape[1], vocabulary > WHOLE
+    block = CHUNK if in_chunks else triton.next_power_of_2(vocabulary)
     wide = triton.next_power_of_2(max(k, node))
     ids = torch.empty(count, wide, dtype=torch.int32, device=logits.device)
     values = torch.empty(count, wide, dtype=torch.float32, device=logits.device)
@@ -194,6 +261,6 @@ def draw(logits: Tensor, rows: Rows, tables: Tables, k: int) -> None:
         logits, rows.table, rows.table[-3:].view(torch.float64), rows.recent, rows.out, rows.step,
         tables.allowed, tables.follow, tables.banned.view(torch.uint8), tables.blank.view(torch.uint8), ids, values,
         vocabulary, ROWS=count, K=k, NODE=node, WIDE=wide, WINDOW=rows.recent.shape[1], BLOCK=block, SPREAD=spread,
-        num_warps=warps, maxnreg=128 if warps <= 16 else None,
+        IN_CHUNKS=in_chunks, num_warps=warps, maxnreg=128 if warps <= 16 else None,
     )  # fmt: skip
     rows.step.add_(1)
