@@ -137,7 +137,7 @@ class Values:
     """
 
     def __init__(self, rng: random.Random, unseen: bool = False, fixed: dict[str, str] | None = None) -> None:
-        self._rng, self._unseen = rng, unseen
+        self._rng, self.unseen = rng, unseen
         self._values: dict[str, str] = {**rng.choice(PRONOUNS), **(fixed or {})}
 
     def __getitem__(self, slot: str) -> str:
@@ -150,7 +150,7 @@ class Values:
             raise KeyError(f"slot `{kind}` is none of {', '.join(_MAKERS)}")
         while True:
             value = _MAKERS[kind](self._rng)
-            wanted = kind not in ("person", "place") or held_out(value) == self._unseen
+            wanted = kind not in ("person", "place") or held_out(value) == self.unseen
             if wanted and value not in self._values.values():
                 return value
 

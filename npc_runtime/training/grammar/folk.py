@@ -9,6 +9,7 @@ from npc_runtime.training.values import TITLES, Values, read_deck_table
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     from npc_runtime.training.threads import Step
 
@@ -21,12 +22,17 @@ def _parted(text: str) -> list[str]:
 
 _PEOPLE = {gender: _parted(text) for gender, text in _DECK["people"].items()}
 _KIN = frozenset(_DECK["kin"]["words"].split())
-_DEEDS = [[part.strip() for part in line.split("|")] for line in _DECK["deeds"]["list"].strip().splitlines()]
+_DEEDS, _HOURS, _NEWS = (
+    [[part.strip() for part in line.split("|")] for line in _DECK[name]["list"].strip().splitlines()]
+    for name in ("deeds", "hours", "news")
+)
 _WORDS = {name.removesuffix("s"): _parted(text) for name, text in _DECK["words"].items()}
-_SPOTS, _WHERES = _parted(_DECK["places"]["spots"]), _parted(_DECK["places"]["wheres"])
+_WORDS["spot"] = _parted(_DECK["places"]["spots"])
+_WHERES = _parted(_DECK["places"]["wheres"])
 _HEADER, _ASK, _ANSWER = (
     {name: text.strip().splitlines() for name, text in _DECK[part].items()} for part in ("header", "ask", "answer")
 )
+_NEWS_ASK, _NEWS_ANSWER = (_DECK["news"][name].strip().splitlines() for name in ("ask", "answer"))
 _HE = {"he": "he", "him": "him", "his": "his"}
 _SHE = {"he": "she", "him": "her", "his": "her"}
 _MOODS = ("neutral",)
@@ -97,9 +103,13 @@ def _name(values: Values, number: int) -> str:
 
 
 def _step(words: _Words, question: str, answer: str, weight: float = ANSWER) -> Step:
+    return _drawn(words, _ASK[question], _ANSWER[answer], weight)
+
+
+def _drawn(words: _Words, questions: Sequence[str], answers: Sequence[str], weight: float = ANSWER) -> Step:
     rng = words.rng
-    asked, answered = rng.choice(_ASK[question]), rng.choice(_ANSWER[answer])
-    return (heard(words.fill(asked), rng), said(words.fill(answered), rng, weight, _MOODS))
+    asked, answered = words.fill(rng.choice(questions)), words.fill(rng.choice(answers))
+    return (heard(asked, rng), said(answered, rng, weight, _MOODS))
 
 
 def _people(rng: random.Random, pronoun: dict[str, str], values: Values, unseen: bool) -> Lore:
@@ -123,7 +133,7 @@ def _people(rng: random.Random, pronoun: dict[str, str], values: Values, unseen:
 def _places(rng: random.Random, values: Values) -> Lore:
     facts: list[str] = []
     threads: list[list[Step]] = []
-    missing, *spots = rng.sample(_SPOTS, rng.randint(2, 4))
+    missing, *spots = rng.sample(_WORDS["spot"], rng.randint(2, 4))
     for number, (spot, where) in enumerate(zip(spots, rng.sample(_WHERES, len(spots)), strict=True)):
         about = {**rng.choice((_HE, _SHE)), "spot": spot, "where": where, "name": _name(values, number + 5)}
         words, text = _Words(values, rng, about), rng.choice(_HEADER["place"])
@@ -137,10 +147,32 @@ def _places(rng: random.Random, values: Values) -> Lore:
     return facts, threads
 
 
+def _facts(rng: random.Random, values: Values) -> Lore:
+    """Hours, ways and distances; and one piece of news, which is also told when news is asked for."""
+    facts: list[str] = []
+    threads: list[list[Step]] = []
+    news = rng.random() < 0.5
+    chosen = [*rng.sample(_HOURS, rng.randint(0 if news else 1, 2)), *([rng.choice(_NEWS)] if news else [])]
+    for number, (fact, asks, answers) in enumerate(chosen):
+        words = _Words(Values(rng, values.unseen), rng, {"name": _name(values, number + 10)})
+        filled = words.fill(fact)
+        words["fact"] = filled
+        kinds = [(asks.split(" ; "), answers.split(" ; "))]
+        if news and number == len(chosen) - 1:
+            kinds.append((_NEWS_ASK, _NEWS_ANSWER))
+        facts.append(filled)
+        threads.append([_drawn(words, *kind) for kind in rng.sample(kinds, rng.randint(1, len(kinds)))])
+    return facts, threads
+
+
 def lore(rng: random.Random, pronoun: dict[str, str], role: str = "", unseen: bool = False) -> Lore:
     """(facts for the header, threads that ask for them)."""
     values = Values(rng, unseen)
-    kind = rng.random()
-    facts, threads = _people(rng, pronoun, values, unseen) if kind < 0.75 else ([], [])
-    more = _places(rng, values) if kind > 0.5 else ([], [])
-    return [*facts, *more[0]], [*threads, *more[1]]
+    made: list[Lore] = []
+    if rng.random() < 0.6:
+        made.append(_people(rng, pronoun, values, unseen))
+    if rng.random() < 0.4:
+        made.append(_places(rng, values))
+    if rng.random() < 0.5 or not made:
+        made.append(_facts(rng, values))
+    return [fact for facts, _ in made for fact in facts], [steps for _, threads in made for steps in threads]
