@@ -62,7 +62,7 @@ SECRET, MARKED, KEPT = 0.35, 0.8, 0.12
 fact that is asked for is marked and kept: it is the mark that decides."""
 BESIDES = (0, 0, 0, 1, 2, 3, 5)
 """Facts of the header that nobody asks for: the characters of games have six to ten."""
-LORE = 0.4
+LORE = 0.5
 """Chance of each maker of lore to fill the header and the talk with what it makes."""
 OPENING = 0.3
 """Chance that the character speaks first."""
@@ -307,7 +307,7 @@ class Drills:
             deck = self.cards.player if rng.random() < 0.6 or not self._core else self._core
             self._add_never_told(plan, rng.choice(deck), rng)
         for _ in range(rng.choice((0, 1, 1, 2, 3)) if self._facts else 0):
-            if self._grammars and rng.random() < GRAMMAR:
+            if self._grammars and rng.random() < GRAMMAR / 2:
                 self._own(plan, *rng.choice(self._grammars).owned(rng, plan.pronoun, self.unseen))
             else:
                 self._add_known(plan, rng.choice(self._facts), rng, rng.random() < KEPT)
