@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_recall_abstention_and_corrections_are_scored_by_what_was_told(tokenizer
     parrot, honest = Scripted(tokenizer, ""), Scripted(tokenizer, "You never said.")
     for gap in (1, 4):
         assert recall(parrot, drills, [NAME], gap, 5)[0] == Share(5, 5)
-        assert recall(parrot, drills, phrasings().player, gap, 12)[0] == Share(12, 12)
+        assert recall(parrot, drills, phrasings(Cards()).player, gap, 12)[0] == Share(12, 12)
         assert recall(honest, drills, [NAME], gap, 5)[0] == Share(0, 5)
         assert abstention(honest, drills, [NAME], gap, 5)[0] == Share(5, 5)
         assert abstention(Scripted(tokenizer, "You are Tarn."), drills, [NAME], gap, 5)[0] == Share(0, 5)
@@ -229,7 +230,8 @@ def test_grammars_hardly_ever_ask_in_the_exams_own_words() -> None:
     def plain(text: str) -> str:
         return " ".join(re.findall(r"[a-z']+", text.lower()))
 
-    exam = {plain(text) for card in (*phrasings().player, *phrasings().persona) for text in card.ask}
+    cards = phrasings(Cards())
+    exam = {plain(text) for card in (*cards.player, *cards.persona) for text in card.ask}
     asked = []
     for seed in range(600):
         rng = random.Random(f"meeting/{seed}")
@@ -238,3 +240,14 @@ def test_grammars_hardly_ever_ask_in_the_exams_own_words() -> None:
             asked += [step[0].text for step in grammar.owned(rng, dict(PRONOUNS[0]))[1]]
     assert len(asked) > 4000
     assert sum(plain(text) in exam for text in asked) < len(asked) / 200
+
+
+def test_phrasings_that_were_learned_are_not_asked() -> None:
+    whole = phrasings(Cards())
+    one = next(card for card in whole.player if len(card.ask) > 1)
+    learned = replace(NAME, ask=(one.ask[0].upper() + "!",), tell=one.tell)
+    left = phrasings(Cards(player=(learned,), persona=(replace(FACT, ask=whole.persona[0].ask),)))
+    assert one.kind not in {card.kind for card in left.player}
+    assert whole.persona[0].fact not in {card.fact for card in left.persona}
+    fewer = phrasings(Cards(player=(replace(learned, tell=NAME.tell),)))
+    assert [card.ask for card in fewer.player if card.kind == one.kind] == [one.ask[1:]]

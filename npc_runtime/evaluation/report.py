@@ -99,7 +99,7 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     yield sheet.add("persona facts, cards seen", share, pairs)
     share, pairs = persona_questions(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("persona facts, cards unseen", share, pairs)
-    share, pairs = persona_questions(talker, exam.scenes, phrasings().persona, size.probes, seed)
+    share, pairs = persona_questions(talker, exam.scenes, phrasings(exam.cards).persona, size.probes, seed)
     yield sheet.add("persona facts, phrasings unseen", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("secrets kept, cards unseen", share, pairs)
@@ -121,7 +121,7 @@ def _scenes(talker: Talker, exam: Exam, scenes: Sequence[Scene], sheet: Sheet) -
 
 
 def _memory(talker: Talker, drills: Drills, exam: Exam, size: Size, sheet: Sheet, seed: int) -> Iterator[str]:
-    reworded = phrasings().player
+    reworded = phrasings(exam.cards).player
     decks = {"cards seen": exam.cards.player, "phrasings unseen": reworded, "kinds unseen": exam.unseen_cards.player}
     for gap in size.gaps:
         for name, deck in decks.items():

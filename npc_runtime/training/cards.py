@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -145,9 +146,25 @@ def read_cards(folder: Path) -> Cards:
     return cards_in(DECKS, folder)
 
 
-def phrasings() -> Cards:
-    """Cards for tests alone: facts told and asked in words that no deck for training holds."""
-    return cards_in(resources.files("npc_runtime.evaluation") / "decks")
+def phrasings(learned: Cards) -> Cards:
+    """Cards for tests alone: facts told and asked in words that `learned` does not hold, case and signs apart."""
+    heard = {_plain(text) for card in learned.player for text in (*card.tell, *card.ask)}
+    heard |= {_plain(text) for card in learned.persona for text in card.ask}
+
+    def fresh(texts: Texts) -> Texts:
+        return tuple(text for text in texts if _plain(text) not in heard)
+
+    cards = cards_in(resources.files("npc_runtime.evaluation") / "decks")
+    player = (replace(card, tell=fresh(card.tell), ask=fresh(card.ask)) for card in cards.player)
+    persona = (replace(card, ask=fresh(card.ask)) for card in cards.persona)
+    return Cards(
+        player=tuple(card for card in player if card.tell and card.ask),
+        persona=tuple(card for card in persona if card.ask),
+    )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9{} ]", "", text.lower()).strip()
 
 
 def cards_in(*folders: Path | Traversable) -> Cards:
