@@ -201,3 +201,10 @@ def test_numerals_are_digits_or_words() -> None:
     rng = random.Random(1)
     drawn = {number: {numeral(number, rng) for _ in range(40)} for number in (7, 20, 96, 140)}
     assert drawn == {7: {"7", "seven"}, 20: {"20", "twenty"}, 96: {"96", "ninety-six"}, 140: {"140"}}
+
+
+def test_a_supply_never_waits_for_a_value_that_cannot_come() -> None:
+    """Training once hung for good: somebody was called The, and every inn is "the ..."."""
+    supply = Supply(random.Random(1))
+    supply.avoid(["the"])
+    assert supply.draw("inns", ["The"])

@@ -45,6 +45,8 @@ SHORTEST = 24
 _TRIES = 3
 _TOKENS_PER_STEP = 40
 _WAIT_S = 1.0
+_PATIENCE = 180
+"""Waits for a batch before its worker counts as stuck: one that hangs must not spend a machine's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ class Batches:
             yield Batch(tokens.astype(np.int64), weights.astype(np.float32), seq_idx.astype(np.int32))
 
     def _take(self, number: int) -> Any:
-        while True:
+        for _ in range(_PATIENCE):
             try:
                 return self._queues[number].get(timeout=_WAIT_S)
             except queue.Empty:
@@ -220,6 +222,9 @@ class Batches:
                     raise ConfigError(
                         f"data worker {number} ended; see its error above", "Run with workers = 0"
                     ) from None
+        raise ConfigError(
+            f"data worker {number} made no batch in {_PATIENCE * _WAIT_S:.0f} s", "Run again: it goes on where it saved"
+        )
 
     def close(self) -> None:
         """Ends the workers."""

@@ -67,7 +67,7 @@ _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])(?!one\b|uni|use|eu)")
 
 
 def coined(rng: random.Random) -> str:
-    """An invented personal name of one to four syllables."""
+    """An invented personal name of one to four syllables, no word that questions are made of."""
     syllables = rng.choice((1, 2, 2, 2, 3))
     parts = [rng.choice(_ONSETS) if rng.random() < 0.85 else ""]
     for index in range(syllables):
@@ -77,7 +77,7 @@ def coined(rng: random.Random) -> str:
         if not last and rng.random() < 0.7:
             parts.append(rng.choice(_ONSETS))
     name = "".join(parts).capitalize()
-    return name if 2 < len(name) < 13 else coined(rng)
+    return name if 2 < len(name) < 13 and name.lower() not in ASKING else coined(rng)
 
 
 def person(rng: random.Random) -> str:

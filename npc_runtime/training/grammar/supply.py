@@ -53,17 +53,17 @@ class Supply:
         self._drawn: list[str] = []
 
     def draw(self, kind: str, taken: Collection[str] = ()) -> str:
-        """A value of a list or of a kind of `NAMED`, apart from all drawn before; short of those, from `taken`."""
-        for _ in range(_TRIES):
-            value = self._made(kind)
-            if self._apart(value, self._drawn):
-                break
-        else:
-            value = next(
-                value
-                for value in iter(lambda: self._made(kind), None)
-                if self._apart(value, list(map(_in_digits, taken)))
-            )
+        """A value of a list or of a kind of `NAMED`, apart from all drawn before; short of those, from `taken`.
+
+        Short of those, too, any: a list may hold nothing that is apart ("the ..." from somebody called The).
+        """
+        value = ""
+        for others in (self._drawn, list(map(_in_digits, taken))):
+            for _ in range(_TRIES):
+                value = self._made(kind)
+                if self._apart(value, others):
+                    self._drawn.append(_in_digits(value))
+                    return value
         self._drawn.append(_in_digits(value))
         return value
 
