@@ -58,11 +58,11 @@ def _step(tokens: Tensor, slots: Tensor, conv: Tensor, ssm: Tensor, weights: Ste
 
 def layer_for(rows: int, weights: StepWeights) -> Callable[..., None]:
     """The kernels of a layer for so many rows."""
-    from npc_kernels.step_triton import MIDDLE
+    from npc_kernels.step_triton import middling
 
     if few_rows(rows, weights.embedding):
         return few_layer
-    return middle_layer if rows <= MIDDLE else many_layer
+    return middle_layer if middling(rows, weights.layers[0].conv_weight.shape[0]) else many_layer
 
 
 def _in_halves(
