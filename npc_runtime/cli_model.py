@@ -122,7 +122,8 @@ def evaluate(
     from npc_runtime.evaluation.trigram import read_trigram
 
     found = Bundle.load(default_bundle_path() if bundle is None else find_bundle(bundle))
-    size = Size(probes=probes, gaps=tuple(gap or (1, 5, 20)), scenes=probes, conversations=conversations)
+    gaps = tuple(gap or (1, 5, 20))
+    size = Size(probes=probes, gaps=gaps, scenes=probes, conversations=conversations, sampling=found.sampling)
     exam, sheet = _exam(corpus), Sheet()
     if trigram:
         exam = replace(exam, trigram=read_trigram(corpus, found.tokenizer, found.weights_path.stat().st_size))

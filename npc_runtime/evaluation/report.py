@@ -53,6 +53,8 @@ class Size:
     scenes: int = 60
     conversations: int = 40
     turns: int = 25
+    sampling: Sampling = field(default_factory=Sampling)
+    """How free speech is drawn; best as the Bundle says."""
 
 
 @dataclass(slots=True)
@@ -143,7 +145,7 @@ def _company(talker: Talker, exam: Exam, size: Size, sheet: Sheet, seed: int) ->
         personas = [rng.choice(exam.scenes).persona for _ in range(size.conversations)]
         talk = exam.unseen_cards.smalltalk or exam.cards.smalltalk
         lines = scripts(exam.scenes, talk, size.conversations, size.turns, seed)
-        found = faults(simulate(talker, personas, lines, Sampling(), seed))
+        found = faults(simulate(talker, personas, lines, size.sampling, seed))
         sheet.figures["simulated conversations"] = asdict(found)
         yield f"simulated conversations: {asdict(found)}"
-    sheet.samples = sample_page(talker, Sampling(), seed + 6)
+    sheet.samples = sample_page(talker, size.sampling, seed + 6)
