@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".npcsave"
 _DIGEST_DIGITS = 16
-_LONGEST_LINE = 65536
+_LONGEST_LINE, _LONGEST_REST = 65536, 256
+"""Characters of a line that are looked at, and how many times as many are passed over after them."""
 
 
 class Talk:
@@ -248,10 +249,14 @@ def _prompt(note: Callable[[str], None]) -> Iterator[str]:
 
 
 def _piped(source: TextIO) -> Iterator[str]:
-    """Lines of a pipe or file; what is not UTF-8 is shown as U+FFFD."""
+    """Lines of a pipe or file; what is not UTF-8 is shown as U+FFFD. A longer one is cut: it is refused as too long."""
     if hasattr(source, "reconfigure"):
         source.reconfigure(errors="replace")
     while line := source.readline(_LONGEST_LINE):
-        if len(line) == _LONGEST_LINE:
-            raise TooLarge(f"a line of input may hold {_LONGEST_LINE} characters, and this one goes on")
         yield line
+        for _ in range(_LONGEST_REST):
+            if len(line) < _LONGEST_LINE or line.endswith("\n"):
+                break
+            line = source.readline(_LONGEST_LINE)
+        else:
+            raise TooLarge(f"a line of input may hold {_LONGEST_LINE} characters, and this one goes on and on")

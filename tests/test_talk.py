@@ -360,3 +360,9 @@ def test_a_line_without_an_end_is_refused_before_it_fills_the_memory() -> None:
 
     with pytest.raises(TooLarge, match="a line of input may hold 65536 characters"):
         list(_piped(Endless()))
+
+
+def test_a_line_too_long_is_refused_and_the_talk_goes_on() -> None:
+    lines = list(_piped(io.StringIO("hello\n" + "a" * 200_000 + "\n" + "b" * 65536 + "\nbye\n")))
+    assert [line[:1] for line in lines] == ["h", "a", "b", "b"]
+    assert [len(line) for line in lines] == [6, 65536, 65536, 4]
