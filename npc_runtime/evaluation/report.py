@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from npc_runtime.evaluation.rows import Rows
     from npc_runtime.evaluation.trigram import Trigram
     from npc_runtime.tokenizer import Tokenizer
-    from npc_runtime.training.cards import Cards
+    from npc_runtime.training.cards import Cards, PlayerCard
     from npc_runtime.training.corpus import Scene
     from npc_runtime.training.drills import Probe
 
@@ -96,12 +96,13 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     """Fills the sheet, yielding a line for each figure as it is known."""
     talker = Talker(rows, tokenizer)
     drills = Drills(exam.cards, exam.scenes, unseen=True)
-    yield from _memory(talker, drills, exam, size, sheet, seed)
+    reworded = phrasings(exam.cards)
+    yield from _memory(talker, drills, exam, reworded.player, size, sheet, seed)
     share, pairs = persona_questions(talker, exam.scenes, exam.cards.persona, size.probes, seed)
     yield sheet.add("persona facts, cards seen", share, pairs)
     share, pairs = persona_questions(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("persona facts, cards unseen", share, pairs)
-    share, pairs = persona_questions(talker, exam.scenes, phrasings(exam.cards).persona, size.probes, seed)
+    share, pairs = persona_questions(talker, exam.scenes, reworded.persona, size.probes, seed)
     yield sheet.add("persona facts, phrasings unseen", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("secrets kept, cards unseen", share, pairs)
@@ -122,8 +123,15 @@ def _scenes(talker: Talker, exam: Exam, scenes: Sequence[Scene], sheet: Sheet) -
         yield sheet.add(name, share)
 
 
-def _memory(talker: Talker, drills: Drills, exam: Exam, size: Size, sheet: Sheet, seed: int) -> Iterator[str]:
-    reworded = phrasings(exam.cards).player
+def _memory(
+    talker: Talker,
+    drills: Drills,
+    exam: Exam,
+    reworded: Sequence[PlayerCard],
+    size: Size,
+    sheet: Sheet,
+    seed: int,
+) -> Iterator[str]:
     decks = {"cards seen": exam.cards.player, "phrasings unseen": reworded, "kinds unseen": exam.unseen_cards.player}
     for gap in size.gaps:
         for name, deck in decks.items():

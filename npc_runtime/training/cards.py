@@ -235,7 +235,7 @@ def _template(data: dict[str, Any]) -> Template:
 
 def _pair_card(data: dict[str, Any]) -> PairCard:
     kinds = tuple((str(kind), str(slot)) for kind, slot in data["kinds"].items())
-    if len({slot.rstrip("2") + kind for kind, slot in kinds}) != 2 or len({slot for _, slot in kinds}) != 2:
+    if len(kinds) != 2 or len({slot for _, slot in kinds}) != 2:
         raise ValueError("`kinds` must give two kinds a slot each")
     return PairCard(kinds, _texts(data, "tell"))
 

@@ -36,7 +36,7 @@ def written(rng: random.Random, card: PairCard, deck: Mapping[str, PlayerCard]) 
         return None
     values = Values(rng)
     told = heard(values.fill(reworded(rng.choice(card.tell), rng)), rng)
-    facts = tuple(Facts(deck[kind], rng, told={slot.rstrip("2"): values[slot]}) for kind, slot in card.kinds if slot)
+    facts = tuple(Facts(deck[kind], rng, told={slot.rstrip("2"): values[slot]}) for kind, slot in card.kinds)
     return Pair(facts, _acknowledged((told,), facts, rng))
 
 

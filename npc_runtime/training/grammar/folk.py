@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from npc_runtime.training.grammar.wording import lines, parted
 from npc_runtime.training.threads import ANSWER, HONEST, heard, said
 from npc_runtime.training.values import TITLES, Values, read_deck_table
 
@@ -15,24 +16,16 @@ if TYPE_CHECKING:
 
 _DECK = read_deck_table("folk.toml")
 
-
-def _parted(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
-
-
-_PEOPLE = {gender: _parted(text) for gender, text in _DECK["people"].items()}
+_PEOPLE = {gender: parted(text, ",") for gender, text in _DECK["people"].items()}
 _KIN = frozenset(_DECK["kin"]["words"].split())
-_DEEDS, _HOURS, _NEWS = (
-    [[part.strip() for part in line.split("|")] for line in _DECK[name]["list"].strip().splitlines()]
-    for name in ("deeds", "hours", "news")
-)
-_WORDS = {name.removesuffix("s"): _parted(text) for name, text in _DECK["words"].items()}
-_WORDS["spot"] = _parted(_DECK["places"]["spots"])
-_WHERES = _parted(_DECK["places"]["wheres"])
+_DEEDS, _HOURS, _NEWS = ([parted(line) for line in lines(_DECK[name]["list"])] for name in ("deeds", "hours", "news"))
+_WORDS = {name.removesuffix("s"): parted(text, ",") for name, text in _DECK["words"].items()}
+_WORDS["spot"] = parted(_DECK["places"]["spots"], ",")
+_WHERES = parted(_DECK["places"]["wheres"], ",")
 _HEADER, _ASK, _ANSWER = (
-    {name: text.strip().splitlines() for name, text in _DECK[part].items()} for part in ("header", "ask", "answer")
+    {name: lines(text) for name, text in _DECK[part].items()} for part in ("header", "ask", "answer")
 )
-_NEWS_ASK, _NEWS_ANSWER = (_DECK["news"][name].strip().splitlines() for name in ("ask", "answer"))
+_NEWS_ASK, _NEWS_ANSWER = (lines(_DECK["news"][name]) for name in ("ask", "answer"))
 _HE = {"he": "he", "him": "him", "his": "his"}
 _SHE = {"he": "she", "him": "her", "his": "her"}
 _MOODS = ("neutral",)
@@ -112,10 +105,10 @@ def _drawn(words: _Words, questions: Sequence[str], answers: Sequence[str], weig
     return (heard(asked, rng), said(answered, rng, weight, _MOODS))
 
 
-def _people(rng: random.Random, pronoun: dict[str, str], values: Values, unseen: bool) -> Lore:
+def _people(rng: random.Random, pronoun: dict[str, str], values: Values) -> Lore:
     known: list[Known] = []
     for number in range(rng.choice((1, 1, 2, 3))):
-        person = Known(rng, pronoun, _name(values, number), unseen)
+        person = Known(rng, pronoun, _name(values, number), values.unseen)
         kinship = set(person.rel.split())
         if not any(kinship & set(other.rel.split()) or other.deed == person.deed for other in known):
             known.append(person)
@@ -157,7 +150,7 @@ def _facts(rng: random.Random, values: Values) -> Lore:
         words = _Words(Values(rng, values.unseen), rng, {"name": _name(values, number + 10)})
         filled = words.fill(fact)
         words["fact"] = filled
-        kinds = [(asks.split(" ; "), answers.split(" ; "))]
+        kinds = [(parted(asks, " ; "), parted(answers, " ; "))]
         if news and number == len(chosen) - 1:
             kinds.append((_NEWS_ASK, _NEWS_ANSWER))
         facts.append(filled)
@@ -170,7 +163,7 @@ def lore(rng: random.Random, pronoun: dict[str, str], role: str = "", unseen: bo
     values = Values(rng, unseen)
     made: list[Lore] = []
     if rng.random() < 0.6:
-        made.append(_people(rng, pronoun, values, unseen))
+        made.append(_people(rng, pronoun, values))
     if rng.random() < 0.4:
         made.append(_places(rng, values))
     if rng.random() < 0.5 or not made:

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from npc_runtime.training.grammar import wording
 from npc_runtime.training.grammar.supply import in_words
+from npc_runtime.training.grammar.wording import lines, parted
 from npc_runtime.training.threads import ANSWER, heard, said
 from npc_runtime.training.values import read_deck_table
 
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 _DECK = read_deck_table("shop.toml")
 _ROLES = {trade: set(words.split()) for trade, words in _DECK["roles"].items()}
-_COINS = [coin.strip().split("/") for coin in _DECK["money"]["coins"].split(",")]
+_COINS = [coin.split("/") for coin in parted(_DECK["money"]["coins"], ",")]
 _HEADER, _ASK, _ANSWER = (
-    {name: text.strip().splitlines() for name, text in _DECK[part].items()} for part in ("header", "ask", "answer")
+    {name: lines(text) for name, text in _DECK[part].items()} for part in ("header", "ask", "answer")
 )
 _MOODS = {"less": ("wary", "neutral", "amused"), "pay": ("happy", "neutral"), "short": ("wary", "neutral")}
 _ACTIONS = {"stock": ("trade", None), "pay": ("give",), "over": ("give",)}
@@ -41,9 +43,7 @@ class _Good:
 
     @property
     def a(self) -> str:
-        if self.kind != "c":
-            return self.noun
-        return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
+        return wording.a(self.noun) if self.kind == "c" else self.noun
 
     @property
     def some(self) -> str:
@@ -51,13 +51,13 @@ class _Good:
 
 
 def _good(text: str) -> _Good:
-    kind, _, nouns = text.strip().partition(" ")
+    kind, _, nouns = text.partition(" ")
     noun, _, many = nouns.partition("/")
     head, link, tail = _LINK.match(noun).groups()  # type: ignore[union-attr]  # "sack of flour": sacks of flour
     return _Good(kind, noun, many or f"{head}s{link}{tail}")
 
 
-_GOODS = {trade: [_good(text) for text in texts.split(",")] for trade, texts in _DECK["goods"].items()}
+_GOODS = {trade: [_good(text) for text in parted(texts, ",")] for trade, texts in _DECK["goods"].items()}
 
 
 class Shop:
