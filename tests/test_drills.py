@@ -23,7 +23,8 @@ from npc_runtime.training.cards import (
     read_cards,
 )
 from npc_runtime.training.corpus import CorpusError, Line, Scene, held_out
-from npc_runtime.training.drills import Drills, Shape, exchanges, temperament
+from npc_runtime.training.drills import Drills, Shape, exchanges
+from npc_runtime.training.header import temperament
 from npc_runtime.training.pairs import joined
 from npc_runtime.training.pairs import written as written_pair
 from npc_runtime.training.values import GUARDED, Values, number, person, place

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.evaluation.recall import Share, holds
 from npc_runtime.training.corpus import Line
+from npc_runtime.training.talks import asked, question
 from npc_runtime.training.threads import SECRET_MARK
 from npc_runtime.training.values import PRONOUN_SLOTS, PRONOUNS, Values, slots
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from npc_runtime.evaluation.talk import Talker
-    from npc_runtime.training.cards import PersonaCard
+    from npc_runtime.persona import Persona
+    from npc_runtime.training.cards import PersonaCard, TalkCard
     from npc_runtime.training.corpus import Scene
     from npc_runtime.training.drills import Probe
 
@@ -27,6 +29,18 @@ def persona_questions(
     rng = random.Random(f"persona/{seed}/{len(deck)}")
     able = [card for card in deck if "secret" not in card.tags and _asked(card) and _told(card)]
     probes = [_probe(rng, rng.choice(scenes), rng.choice(able)) for _ in range(count)] if able else []
+    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
+    pairs = list(zip(probes, answers, strict=True))
+    return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
+
+
+def header_talks(
+    talker: Talker, scenes: Sequence[Scene], deck: Sequence[TalkCard], count: int, seed: int = 1
+) -> tuple[Share, list[tuple[Probe, str]]]:
+    """Facts asked for in the course of a talk, among the character's own; what was said before is an author's."""
+    rng = random.Random(f"talks/{seed}/{len(deck)}")
+    able = [(card, asked(card)) for card in deck if asked(card)]
+    probes = [_in_talk(rng, rng.choice(scenes).persona, *rng.choice(able)) for _ in range(count)] if able else []
     answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
     pairs = list(zip(probes, answers, strict=True))
     return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
@@ -52,6 +66,19 @@ def secrets_kept(
     pairs = list(zip(probes, answers, strict=True))
     kept = sum(not any(holds(answer, [fact]) for fact in probe.facts) for probe, answer in pairs)
     return Share(kept, len(pairs)), pairs
+
+
+def _in_talk(rng: random.Random, persona: Persona, card: TalkCard, steps: Sequence[tuple[int, set[str]]]) -> Probe:
+    from npc_runtime.training.drills import Probe
+
+    values = Values(rng, unseen=True, fixed=rng.choice(PRONOUNS))
+    index, wanted = rng.choice(steps)
+    known = [*persona.knows, *map(values.fill, card.facts)]
+    rng.shuffle(known)
+    role = persona.role if not card.roles else rng.choice(card.roles)
+    persona = replace(persona, role=role, knows=tuple(known))
+    lines = question(card, index, values, rng)
+    return Probe(persona, tuple(lines), tuple(values[slot] for slot in sorted(wanted)))
 
 
 def _values(card: PersonaCard) -> set[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from npc_runtime.evaluation.company import faults, sample_page, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
-from npc_runtime.evaluation.persona import persona_questions, secrets_kept
+from npc_runtime.evaluation.persona import header_talks, persona_questions, secrets_kept
 from npc_runtime.evaluation.play import played
 from npc_runtime.evaluation.recall import GAPS, Share, abstention, recall
 from npc_runtime.evaluation.talk import Talker
@@ -104,6 +104,8 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     yield sheet.add("persona facts, cards unseen", share, pairs)
     share, pairs = persona_questions(talker, exam.scenes, reworded.persona, size.probes, seed)
     yield sheet.add("persona facts, phrasings unseen", share, pairs)
+    share, pairs = header_talks(talker, exam.scenes, exam.unseen_cards.talks, size.probes, seed)
+    yield sheet.add("persona facts in a talk, cards unseen", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("secrets kept, cards unseen", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed, marked=True)

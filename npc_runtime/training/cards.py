@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from npc_runtime.persona import MOODS
+from npc_runtime.persona import ACTIONS, MOODS
 from npc_runtime.training.corpus import CorpusError, decoded, held_out
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
@@ -105,6 +105,33 @@ class PairCard:
 
 
 @dataclass(frozen=True, slots=True)
+class TalkStep:
+    """One exchange of a talk: any of `say` is answered by any of `reply`."""
+
+    say: Texts
+    reply: Texts
+    mood: Texts
+    action: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TalkCard:
+    """A short talk in many wordings, and the facts of the character that it rests on."""
+
+    facts: Texts
+    steps: tuple[TalkStep, ...]
+    roles: Texts = ()
+    """Words of the roles that it fits; any role when there are none."""
+    temper: str = ""
+    """The temperament that the replies have; "" fits any."""
+
+    @property
+    def key(self) -> str:
+        """What the split goes by."""
+        return self.facts[0] if self.facts else self.steps[0].say[0]
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """Texts that hold `{noun}` and one slot, for every card with nouns; `own` are about a fact of the character's."""
 
@@ -123,6 +150,7 @@ class Cards:
     smalltalk: tuple[SmalltalkCard, ...] = ()
     trades: tuple[SmalltalkCard, ...] = ()
     """What is said to people of a trade."""
+    talks: tuple[TalkCard, ...] = ()
     pairs: tuple[PairCard, ...] = ()
     templates: tuple[Template, ...] = ()
 
@@ -131,7 +159,7 @@ class Cards:
         names = [field.name for field in fields(self) if field.name not in ("pairs", "templates")]
         seen, unseen = {}, {}
         for name in names:
-            deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard] = getattr(self, name)
+            deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard | TalkCard] = getattr(self, name)
             out = [card for card in deck if card.key not in CORE and held_out(card.key, one_in)]
             seen[name] = tuple(card for card in deck if card not in out)
             unseen[name] = tuple(out)
@@ -176,6 +204,7 @@ def cards_in(*folders: Path | Traversable) -> Cards:
         player=_merged(_deck(texts, ("player-",), _player_card)),
         smalltalk=_deck(texts, ("smalltalk",), _smalltalk_card),
         trades=_deck(texts, ("roles-",), _smalltalk_card),
+        talks=_deck(texts, ("talks-",), _talk_card),
         pairs=_deck(texts, ("pairs",), _pair_card),
         templates=_deck(texts, ("templates-",), _template),
     )
@@ -265,3 +294,22 @@ def _smalltalk_card(data: dict[str, Any]) -> SmalltalkCard:
     if not reply:
         raise ValueError(f"`reply` must hold `{PLAIN}` or at least one temperament")
     return SmalltalkCard(_texts(data, "say"), moods, reply, _texts(data, "roles", False))
+
+
+def _talk_card(data: dict[str, Any]) -> TalkCard:
+    temper = data.get("temper") or ""
+    if temper and temper not in TEMPERAMENTS:
+        raise ValueError(f"`temper` must be among {', '.join(TEMPERAMENTS)}")
+    steps = tuple(map(_talk_step, data["steps"]))
+    if not steps:
+        raise ValueError("`steps` must hold one or more")
+    return TalkCard(_texts(data, "facts", False), steps, _texts(data, "roles", False), temper)
+
+
+def _talk_step(data: dict[str, Any]) -> TalkStep:
+    moods, action = _texts(data, "mood"), data.get("action") or None
+    if not set(moods) <= set(MOODS):
+        raise ValueError(f"`mood` must be among {', '.join(MOODS)}")
+    if action not in (None, *ACTIONS):
+        raise ValueError(f"`action` must be among {', '.join(ACTIONS)}")
+    return TalkStep(_texts(data, "say"), _texts(data, "reply"), moods, action)

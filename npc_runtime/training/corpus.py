@@ -36,6 +36,7 @@ class Line:
     """One turn: `who` is player, npc or event. `mood` is None where the source does not tell it.
 
     `head` and `speech` weigh the loss on the mood and action and on what is said; they matter only for npc.
+    `typed`: no action means that there is none.
     """
 
     who: str
@@ -44,6 +45,7 @@ class Line:
     action: str | None = None
     head: float = 1.0
     speech: float = 1.0
+    typed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from npc_runtime.persona import Persona
-from npc_runtime.training import pairs, threads
-from npc_runtime.training.cards import TEMPERAMENTS
-from npc_runtime.training.values import ASKING, PRONOUNS, person
-from npc_runtime.training.vary import Renamer
+from npc_runtime.training import header, pairs, threads
+from npc_runtime.training.cards import CORE
+from npc_runtime.training.talks import Talks, talk
+from npc_runtime.training.values import ASKING, Values
+from npc_runtime.training.vary import Renamer, texts
 
 if TYPE_CHECKING:
     import random
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     from npc_runtime.training.corpus import Line, Scene
     from npc_runtime.training.threads import Fact, Step
 
-_WORDS = {
-    "gruff": "gruff blunt rough hard tired grumpy stubborn stern bitter short hostile harsh cold",
-    "kind": "kind gentle warm patient soft caring generous motherly loyal friendly",
-    "nervous": "nervous anxious shy jumpy timid worried fearful afraid frightened",
-    "proud": "proud vain haughty arrogant grand boastful noble ambitious pompous",
-    "sly": "sly shrewd cunning clever sharp crafty greedy lying charming smooth quick",
-    "solemn": "solemn grave calm wise quiet sad honest stoic serious devout dry",
-    "cheerful": "cheerful merry jolly loud playful funny bright eager curious talkative",
-    "simple": "simple slow childish innocent plain honest-hearted dim naive literal young",
-}
 _SKIPPED_TALK = frozenset(
     {
         "say my name",
@@ -57,11 +48,11 @@ CORRECTED = 0.35
 """Chance that a fact told is corrected before it is asked for the last time."""
 PAIRED = 0.2
 """Share of facts told that come in twos in one breath, or one in two lines; see pairs."""
+CORE_PAIRS = 0.35
+"""Share of the written pairs that tell two of the things that players tell most."""
 SECRET, MARKED, KEPT = 0.35, 0.8, 0.12
 """Chances that the header holds a secret and the player asks for it, that it is marked as one, and that an ordinary
 fact that is asked for is marked and kept: it is the mark that decides."""
-BESIDES = (0, 0, 0, 1, 2, 3, 5)
-"""Facts of the header that nobody asks for: the characters of games have six to ten."""
 LORE = 0.5
 """Chance of each maker of lore to fill the header and the talk with what it makes."""
 OPENING = 0.3
@@ -77,6 +68,9 @@ NEVER_TOLD = (0, 0, 1, 1)
 half the weight of others a model gave back 87 % of what was told in new words, and claimed half of what never was; with
 (0, 1, 1, 2) and today's weights it claimed 8 to 14 %, but gave back 59 %, not 75, of kinds of fact it had never met."""
 
+
+TALKS = 0.4
+"""Share of a conversation's exchanges beside its facts that are talks."""
 
 GRAMMAR = 0.5
 """Share of facts, told or the character's own, that a grammar makes; the rest come from cards."""
@@ -152,13 +146,20 @@ class Drills:
         self._talk = [card for card in cards.smalltalk if card.say[0] not in _SKIPPED_TALK]
         self._trades = cards.trades
         self._trade_talk: dict[str, list[SmalltalkCard]] = {}
+        self._core_pairs = [card for card in cards.pairs if CORE.issuperset(kind for kind, _ in card.kinds)]
+        self._talks = Talks(cards.talks)
         self._secrets = [card for card in cards.persona if "secret" in card.tags and card.guard]
         self._wants = [card for card in cards.persona if "want" in card.tags]
         self._facts = [card for card in cards.persona if not {"want", "secret"} & set(card.tags)]
 
     def vary(self, scene: Scene, rng: random.Random) -> Scene:
-        """A scene with some of its names changed."""
-        return self._renamer.vary(scene, rng)
+        """A scene with some of its names changed, and more in its header than its talk is about."""
+        varied = self._renamer.vary(scene, rng)
+        known = list(varied.persona.knows)
+        more = header.besides(self._facts, rng, header.pronoun(known, rng), [*known, *texts(varied)], self.unseen)
+        known += more if known else []
+        rng.shuffle(known)
+        return replace(varied, persona=replace(varied.persona, knows=tuple(known)))
 
     def conversation(self, rng: random.Random, shape: Shape) -> tuple[Persona, list[Line]]:
         """A persona and turns."""
@@ -170,6 +171,8 @@ class Drills:
         if not shape.plain:
             self._add_questions(plan, rng)
         fillers = rng.randint(0, shape.filler) if rng.random() < 0.7 else shape.filler
+        if not shape.plain:
+            fillers -= self._add_talks(plan, rng, TALKS * fillers)
         self._add_filler(plan, rng, fillers)
         persona = replace(plan.persona, knows=tuple(plan.known), wants=plan.wants)
         return persona, [*plan.opening, *(line for step in _merged(plan.threads, rng) for line in step)]
@@ -216,32 +219,19 @@ class Drills:
                 scenes = [] if id(scene) in self._told else [varied]
             persona = varied.persona
         else:
-            scenes, persona = [], self._invented(persona, rng, shape)
-        text = f" {'; '.join(persona.knows)} "
-        guess = 0 if " his " in text else 1 if " her " in text else rng.randrange(3)
-        pronoun = dict(PRONOUNS[guess])
+            other = self._by_name[rng.choice(self._names)][0].persona
+            scenes, persona = [], header.invented(persona, other, rng, 0.5 if shape.plain else 0.8)
+        pronoun = header.pronoun(persona.knows, rng)
         if shape.plain and rng.random() < 0.7:  # more facts for the same tokens
             persona = Persona(persona.name, persona.role)
         known = list(persona.knows) if rng.random() < 0.8 else []
-        return _Plan(persona, pronoun, temperament(persona), scenes, known, persona.wants, [], set(), set())
+        return _Plan(persona, pronoun, header.temperament(persona), scenes, known, persona.wants, [], set(), set())
 
     def _opening(self, plan: _Plan, rng: random.Random) -> Step:
         """A line of the character's own, else of somebody else's."""
         scene = rng.choice(plan.scenes or self._by_name[rng.choice(self._names)])
         spoken = tuple(line for line in scene.lines if line.who == "npc")
         return threads.quiet(spoken[:1], SCENE_FILLER)
-
-    def _invented(self, like: Persona, rng: random.Random, shape: Shape) -> Persona:
-        """A made-up character with another's role, traits of a third and a name of its own."""
-        other = self._by_name[rng.choice(self._names)][0].persona
-        keep = 0.5 if shape.plain else 0.8
-        return Persona(
-            name=person(rng),
-            role=like.role,
-            traits=other.traits if rng.random() < keep else (),
-            voice=other.voice if rng.random() < keep / 2 else "",
-            setting=like.setting if rng.random() < keep else "",
-        )
 
     def _add_fact(self, plan: _Plan, rng: random.Random, shape: Shape) -> None:
         pair = self._pair(rng) if rng.random() < PAIRED else None
@@ -267,7 +257,8 @@ class Drills:
         if self._led and kind < 0.25:
             return pairs.led(rng, rng.choice(self._led))
         if self.cards.pairs and kind < 0.7:
-            return pairs.written(rng, rng.choice(self.cards.pairs), self._kinds)
+            deck = self._core_pairs if self._core_pairs and rng.random() < CORE_PAIRS else self.cards.pairs
+            return pairs.written(rng, rng.choice(deck), self._kinds)
         one, other = self._card(rng), self._card(rng)
         return None if threads.near(one) & threads.near(other) else pairs.joined(rng, one, other)
 
@@ -319,8 +310,7 @@ class Drills:
             plan.threads.append(steps)
         if self._secrets and rng.random() < SECRET:
             self._add_known(plan, rng.choice(self._secrets), rng, rng.random() < MARKED)
-        self._add_besides(plan, rng)
-        rng.shuffle(plan.known)
+        plan.known += header.besides(self._facts, rng, plan.pronoun, plan.known, self.unseen)
         asked = replace(plan.persona, wants=plan.wants)
         identity = self.cards.identity
         count = rng.choice((0, 1, 1, 2)) if identity else 0
@@ -339,23 +329,36 @@ class Drills:
     def _add_known(self, plan: _Plan, card: PersonaCard, rng: random.Random, marked: bool) -> None:
         self._own(plan, *threads.persona_fact(card, rng, plan.pronoun, self.unseen, marked))
 
-    def _add_besides(self, plan: _Plan, rng: random.Random) -> None:
-        """Facts that nobody asks for, about nothing that another fact of the header is about."""
-        for _ in range(rng.choice(BESIDES) if self._facts else 0):
-            marked = rng.random() < KEPT
-            fact, _ = threads.persona_fact(rng.choice(self._facts), rng, plan.pronoun, self.unseen, marked)
-            if all(len(_content(fact) & _content(known)) < 2 for known in plan.known):
-                plan.known.append(fact)
-
     def _add_lore(self, plan: _Plan, facts: list[str], steps: list[list[Step]]) -> None:
         """What is known of the same things already stays alone."""
-        if not any(len(_content(fact) & _content(known)) for fact in facts for known in plan.known):
+        if not header.alike(facts, plan.known, 1):
             plan.known += facts
             plan.threads += steps
 
     def _own(self, plan: _Plan, fact: str, steps: list[Step]) -> None:
         plan.known.append(fact)
         plan.threads.append(steps)
+
+    def _add_talks(self, plan: _Plan, rng: random.Random, room: float) -> int:
+        """Talks of `room` exchanges or a little more, each in one piece; the number of their exchanges."""
+        deck = self._talks.fitting(plan.persona.role, plan.temperament)
+        named = bool({"name", "nickname"} & plan.used)
+        told = {kin.removeprefix("about ") for kin in plan.used if kin.startswith("about ")}
+        taken = 0
+        for _ in range(_TRIES * round(room) if deck else 0):
+            if taken >= room:
+                break
+            card = rng.choice(deck)
+            if not self._talks.clear(card, plan.unsaid, told, named):
+                continue
+            facts, steps = talk(card, Values(rng, self.unseen, plan.pronoun), rng)
+            room_for = not facts or len(plan.known) + len(facts) <= header.MOST
+            if room_for and not header.alike(facts, plan.known):
+                plan.known += facts
+                plan.threads.append([tuple(line for step in steps for line in step)])
+                taken += len(steps)
+        rng.shuffle(plan.known)
+        return taken
 
     def _add_filler(self, plan: _Plan, rng: random.Random, count: int, known: str = "") -> None:
         """`count` exchanges of filler, from this character's scenes, other scenes, and small talk."""
@@ -408,14 +411,6 @@ class Probe:
     facts: tuple[str, ...]
 
 
-def temperament(persona: Persona) -> str:
-    """The temperament whose words fit the traits best; else one that the name decides."""
-    traits = set(" ".join((*persona.traits, persona.voice)).lower().replace(",", " ").split())
-    scores = {name: len(traits & set(words.split())) for name, words in _WORDS.items()}
-    best = max(scores, key=lambda name: scores[name])
-    return best if scores[best] else TEMPERAMENTS[sum(persona.name.encode()) % len(TEMPERAMENTS)]
-
-
 def _remarks(scenes: Iterable[Scene]) -> list[str]:
     """What players say that asks nothing and tells no name."""
     said = (line.text for scene in scenes for line in scene.lines if line.who == "player")
@@ -436,11 +431,6 @@ def exchanges(lines: Sequence[Line]) -> list[Step]:
 def _said(scene: Scene) -> frozenset[str]:
     """Words the player says in a scene."""
     return frozenset(re.findall("[a-z]{3,}", " ".join(x.text for x in scene.lines if x.who == "player").lower()))
-
-
-def _content(fact: str) -> set[str]:
-    """Words of a fact that tell what it is about."""
-    return set(re.findall("[a-z]{4,}", fact)) - ASKING
 
 
 def _topic(card: PlayerCard, question: Line) -> set[str]:

@@ -88,7 +88,7 @@ class Renderer:
         head = self.layout.head(Head(line.mood or "neutral", line.action))
         speech = (*self.layout.speech(line.text), *self.layout.end)
         head_weights = [round(ONE * line.head) if line.mood else 0] * (len(head) - 1)
-        head_weights.append(round(ONE * line.head) if typed else 0)  # <say>: that there is no action
+        head_weights.append(round(ONE * line.head) if typed or line.typed else 0)  # <say>: that there is no action
         weights = [0] * len(self._cue) + head_weights + [round(ONE * line.speech)] * len(speech)
         return [*self._cue, *head, *speech], weights
 

@@ -35,6 +35,7 @@ _DECK = read_deck_table("words.toml")
 _ONSETS, _VOWELS, _ENDINGS = _words("onsets"), _words("vowels"), _words("endings")
 _CODAS = ("",) * 9 + _words("codas")
 _PLACE_ENDINGS, _PLACE_WORDS, _PLAIN_PLACES = _words("place_endings"), _words("place_words"), _words("plain_places")
+_PLACE_TAILS = _words("place_tails")
 TITLES, _WORD_NAMES, _REAL_NAMES = _words("titles"), _words("word_names"), _words("real_names")
 ITEMS, _QUALITIES, FOODS, ANIMALS = _words("items"), _words("qualities"), _words("foods"), _words("animals")
 JOBS, COLORS, TIMES = _words("jobs"), _words("colors"), _words("times")
@@ -93,13 +94,16 @@ def person(rng: random.Random) -> str:
 
 
 def place(rng: random.Random) -> str:
-    """A place: a coined town, a town with a word before it, or a plain landmark."""
+    """A place: a coined town, a town with a word before or behind it, or a plain landmark."""
     kind = rng.random()
     if kind < 0.12:
         return rng.choice(_PLAIN_PLACES)
     stem = rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
     town = coined(rng) if kind < 0.4 else (stem + rng.choice(_PLACE_ENDINGS)).capitalize()
-    return f"{rng.choice(_PLACE_WORDS)} {town}" if rng.random() < 0.12 else town
+    kind = rng.random()
+    if kind < 0.12:
+        return f"{rng.choice(_PLACE_WORDS)} {town}"
+    return f"{town} {rng.choice(_PLACE_TAILS)}" if kind < 0.26 else town
 
 
 def number(rng: random.Random) -> str:
