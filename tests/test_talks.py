@@ -119,3 +119,18 @@ def test_a_malformed_talk_is_named(tmp_path: Path, change: dict, wanted: str) ->
     (tmp_path / "talks-x.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(good | change))
     with pytest.raises(CorpusError, match=f"line 2: .*{wanted}"):
         cards_in(tmp_path)
+
+
+def test_facts_speak_of_one_in_the_third_person() -> None:
+    one, many = ({"they": they, "them": "them", "their": "their"} for they in ("she", "they"))
+    texts = (
+        "{they_are} old",
+        "{they} never carry a {item}",
+        "{they} lost it",
+        "{they} need rest",
+        "{they} have {number}",
+    )
+    fixed = {"item": "box", "number": "9"}
+    found = [[Values(random.Random(1), fixed=who | fixed).fill(text) for text in texts] for who in (one, many)]
+    assert found[0] == ["she is old", "she never carries a box", "she lost it", "she needs it", "she has 9"]
+    assert found[1] == ["they are old", "they never carry a box", "they lost it", "they need it", "they have 9"]

@@ -61,6 +61,10 @@ PRONOUNS = (
 
 PRONOUN_SLOTS = frozenset({"they", "them", "their"})
 
+_SAME_FOR_ALL = frozenset(_words("same_for_all"))
+_IRREGULAR = {"have": "has", "haven't": "hasn't", "are": "is", "aren't": "isn't", "do": "does", "don't": "doesn't"}
+_VERB = re.compile(r"\{they\}((?: (?:" + "|".join(_words("adverbs")) + r"))*) ([a-z']+)")
+
 _BEFORE_TIMES = frozenset(_words("before_times"))
 
 _SLOT = re.compile(r"\{([a-z]+)(\d?)\}")
@@ -160,6 +164,9 @@ class Values:
 
     def fill(self, text: str) -> str:
         """The text with its slots filled, capitals at the head of sentences, and "an" before vowels."""
+        text = text.replace("{they_are}", "{they} are")
+        if self["they"] != "they":
+            text = _VERB.sub(lambda found: f"{{they}}{found[1]} {third_person(found[2])}", text)
         return _ARTICLE.sub(r"\1n ", _SLOT.sub(lambda slot: self._slot(slot, text), text))
 
     def _slot(self, slot: re.Match[str], text: str) -> str:
@@ -169,6 +176,16 @@ class Values:
             value = f"at {value}"
         opens = before[-1:] in (".", "!", "?") or (not before and text.rstrip()[-1:] in (".", "!", "?"))
         return value[:1].upper() + value[1:] if opens else value
+
+
+def third_person(verb: str) -> str:
+    """What "they keep" is for one: keeps. What is past, or goes with "they" and "he" alike, stays."""
+    past = verb in _SAME_FOR_ALL or (verb.endswith("ed") and not verb.endswith("eed"))
+    if past or verb in _IRREGULAR:
+        return _IRREGULAR.get(verb, verb)
+    if verb.endswith("y") and verb[-2:-1] not in "aeou":
+        return f"{verb[:-1]}ies"
+    return f"{verb}es" if verb.endswith(("s", "sh", "ch", "x", "z", "o")) else f"{verb}s"
 
 
 def slots(text: str) -> set[str]:
