@@ -127,7 +127,7 @@ def test_facts_speak_of_one_in_the_third_person() -> None:
         "{they_are} old",
         "{they} never carry a {item}",
         "{they} lost it",
-        "{they} need rest",
+        "{they} need it",
         "{they} have {number}",
     )
     fixed = {"item": "box", "number": "9"}

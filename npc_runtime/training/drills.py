@@ -345,7 +345,7 @@ class Drills:
         named = bool({"name", "nickname"} & plan.used)
         told = {kin.removeprefix("about ") for kin in plan.used if kin.startswith("about ")}
         taken = 0
-        for _ in range(_TRIES * round(room) if deck else 0):
+        for _ in range(round(room) + _TRIES if deck else 0):
             if taken >= room:
                 break
             card = rng.choice(deck)
