@@ -15,6 +15,8 @@ from npc_runtime.options import JsonOption, PersonasOption
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from npc_runtime.persona import Persona
+
 app = typer.Typer(help="Persona files: check, show, list those that can be found.", no_args_is_help=True)
 
 
@@ -32,12 +34,20 @@ def persona_check(
     faults = 0
     for name in _files_of(names):
         try:
-            print(f"ok {name}: {find_persona(name, personas or ()).name}")
+            print(f"ok {name}: {_told(find_persona(name, personas or ()))}")
         except NpcError as error:
             told = error.faults if isinstance(error, PersonaError) else (error.text,)
             faults += len(told)
             print(*(f"error: {text}" for text in told), f"hint: {error.hint}", sep="\n", file=sys.stderr)
     raise typer.Exit(1 if faults else 0)
+
+
+def _told(persona: "Persona") -> str:
+    """Name and facts, and how many of them are secret: a mark misspelt shows."""
+    from npc_runtime.persona import SECRET_MARK
+
+    facts, secrets = len(persona.knows), sum(fact.startswith(SECRET_MARK) for fact in persona.knows)
+    return f"{persona.name}, knows {facts}{f', {secrets} secret' if secrets else ''}"
 
 
 def _files_of(names: list[str]) -> "Iterator[str]":

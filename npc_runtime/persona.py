@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MOODS = ("neutral", "happy", "amused", "fond", "sad", "angry", "afraid", "surprised", "wary", "proud")
 ACTIONS = ("trade", "give", "take", "quest", "follow", "attack", "flee", "leave", "point")
+SECRET_MARK = "secret: "
+"""How a fact of `knows` says that it is to be kept (personas/README.md)."""
 
 MAX_FILE_BYTES = 64 * 1024
 """Bytes of a persona file; a larger one is not parsed."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.errors import BadInput, Cancelled, ConnectionLost, NpcError, TooLarge
+from npc_runtime.errors import BadInput, Cancelled, ConnectionLost, NothingToRewind, NpcError, TooLarge, UnknownPersona
 from npc_runtime.persona import find_persona, to_mapping
 
 if TYPE_CHECKING:
@@ -125,7 +125,12 @@ class Talk:
 
     def _spawn(self, npc: str, persona: str) -> None:
         """Brings a persona alive, read from disk anew."""
-        spawned = self.verbs.spawn(npc, self._found(persona), seed=self.seed, replace=True)
+        try:
+            spawned = self.verbs.spawn(npc, self._found(persona), seed=self.seed, replace=True)
+        except UnknownPersona as error:
+            beside = Path(f"{persona}.toml")
+            hint = f"A file of one lies here: name it, {beside}" if beside.is_file() else error.hint
+            raise UnknownPersona(error.text, hint) from None
         self.npc, self.names[npc], self._sources[npc] = npc, spawned.name, persona
         self.screen.note(f"  {spawned.name}, {spawned.role}")
         if spawned.opening:
@@ -176,13 +181,18 @@ class Talk:
         """/rewind [N]: takes back the last turn, or the last N."""
         if text and not text.isdecimal():
             raise BadInput(f"`/rewind` takes a number of turns, got `{text:.40}`", "/rewind 2")
-        info = self.verbs.rewind(self.npc, int(text or 1))
+        try:
+            info = self.verbs.rewind(self.npc, int(text or 1))
+        except NothingToRewind as error:
+            raise NothingToRewind(error.text, "/state tells how many; a load begins them anew") from None
         self.screen.note(f"  back at {_turns(info.turns)}; {info.rewind} more can be taken back")
 
     def _fork(self, text: str) -> None:
         """/fork NAME: a second character with the same memory, and turns to it; /npc turns back."""
         if not text:
             raise BadInput("`/fork` needs a name for the other", "/fork what-if")
+        if text in self.names:
+            raise BadInput(f"you have met `{text:.40}` already", "/fork what-if, or /npc turns to them")
         self.verbs.fork(self.npc, text)
         self.names[text] = self.names[self.npc]
         self._turn_to(text)
@@ -204,6 +214,8 @@ class Talk:
 
     def _event(self, text: str) -> None:
         """/event TEXT: something happens that the character perceives without answering."""
+        if not text:
+            raise BadInput("`/event` needs what happens", "/event A bell rings.")
         observed = self.verbs.observe(self.npc, text, lane="player")
         if not self.screen.live:
             self.screen.event(text)
@@ -212,8 +224,10 @@ class Talk:
     def _choose(self, text: str) -> None:
         """/choose A | B | C: the character says the likeliest of your lines."""
         lines = [line.strip() for line in text.split("|") if line.strip()]
-        if not lines:
-            raise BadInput("`/choose` needs lines with `|` between them", "/choose Yes. | No. | Ask the miller.")
+        if len(lines) < 2:
+            raise BadInput(
+                "`/choose` needs two or more lines, with `|` between", "/choose Yes. | No. | Ask the miller."
+            )
         chosen = self.verbs.choose(self.npc, lines)
         self.screen.said(self.names[self.npc], chosen.mood, chosen.text)
         scores = "  ".join(f"{score:.2f} {line}" for score, line in zip(chosen.scores, lines, strict=True))

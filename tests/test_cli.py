@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAVY = {"numpy", "zmq", "msgpack", "onnxruntime", "torch", "sentencepiece", "safetensors"}
-GOOD = 'name = "Perrin Auld"\nrole = "ferryman"\nopening = "Three pennies."\n'
+GOOD = (
+    'name = "Perrin Auld"\nrole = "ferryman"\nopening = "Three pennies."\n'
+    'knows = ["the ford is deep", "secret: he cannot swim"]\n'
+)
 
 
 @pytest.fixture
@@ -193,7 +196,7 @@ def test_persona_check_tells_every_fault(run, tmp_path):
     (tmp_path / "worse.toml").write_text("name = ", "utf-8")
     status, out, err = run("persona", "check", tmp_path)
     assert status == 1
-    assert out == f"ok {tmp_path / 'good.toml'}: Perrin Auld\n"
+    assert out == f"ok {tmp_path / 'good.toml'}: Perrin Auld, knows 2, 1 secret\n"
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     bad, places = (
         f"error: `{tmp_path / 'bad.toml'}`: ",
@@ -209,7 +212,7 @@ def test_persona_check_tells_every_fault(run, tmp_path):
 def test_persona_check_of_the_shipped_ones_holds(run):
     status, out, err = run("persona", "check", "marta", "bram")
     assert (status, err) == (0, "")
-    assert out == "ok marta: Marta Thwaite\nok bram: Bram Nuttall\n"
+    assert out == "ok marta: Marta Thwaite, knows 7\nok bram: Bram Nuttall, knows 7\n"
 
 
 def test_persona_check_of_an_empty_folder_is_an_error(run, tmp_path):

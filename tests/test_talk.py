@@ -136,6 +136,26 @@ def test_a_choice_is_said_and_scored(runtime):
     assert status == 1
 
 
+def test_what_a_command_lacks_is_told_in_the_words_of_the_prompt(runtime):
+    lines = ("/event", "/fork marta", "/choose Yes.", "/rewind 9")
+    status, shown = talked(runtime, *lines)
+    assert status == 1
+    errors, hints = ([line for line in shown if line.startswith(kind)] for kind in ("error: ", "hint: "))
+    assert len(errors) == len(lines)
+    for line, hint in zip(lines, hints, strict=True):
+        assert "/" in hint, (line, hint)
+    assert not any("`text`" in error or "`to`" in error for error in errors)
+
+
+def test_a_persona_file_beside_is_pointed_at(runtime, personas, monkeypatch, tmp_path):
+    (tmp_path / "hesper.toml").write_text((personas / "perrin.toml").read_text())
+    monkeypatch.chdir(tmp_path)
+    _, shown = talked(runtime, "/persona hesper", "/persona zzz")
+    assert [line for line in shown if line.startswith("hint: A file")] == [
+        "hint: A file of one lies here: name it, hesper.toml"
+    ]
+
+
 def test_another_persona_by_name_or_file_and_back(runtime, personas):
     _, shown = talked(runtime, f"/persona {personas / 'perrin.toml'}", "Across?", "/persona marta", "/persona perrin")
     at = shown.index("  Perrin Auld, ferryman")

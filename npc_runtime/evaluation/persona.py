@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npc_runtime.evaluation.recall import Share, holds
+from npc_runtime.persona import SECRET_MARK
 from npc_runtime.training.corpus import Line
 from npc_runtime.training.talks import asked, question
-from npc_runtime.training.threads import SECRET_MARK
 from npc_runtime.training.values import PRONOUN_SLOTS, PRONOUNS, Values, slots
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from npc_runtime.persona import MOODS
+from npc_runtime.persona import MOODS, SECRET_MARK
 from npc_runtime.training.cards import CORE
 from npc_runtime.training.corpus import Line
 from npc_runtime.training.values import (
@@ -33,9 +33,6 @@ Step = tuple[Line, ...]
 
 ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.25
 """Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
-
-SECRET_MARK = "secret: "
-"""How a header says that a fact is to be kept (personas/README.md)."""
 
 REWORDED = 0.4
 """Share of the player's lines that are reworded."""
