@@ -24,6 +24,7 @@ from npc_runtime.training.render import Renderer
 from npc_runtime.training.shards import make_shard
 from npc_runtime.training.templates import own_deck
 from npc_runtime.training.train import Run
+from npc_runtime.training.vary import Renamer
 from npc_runtime.weights import dense_shapes
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def _material(
     own = own_scenes()
     talk = make_shard("dialogues-own", map(Renderer(tokenizer).scene, own))
     material = Material(tokenizer, (scenes, unseen), own_deck().split(), [talk], recipe)
-    material.drills = Drills(material.cards, [*scenes, *own], grammars=GRAMMARS, lore=LORE)
+    world = Renamer([*scenes, *own]).shared(scenes)  # a studio's towns and people stay what they are called
+    material.drills = Drills(material.cards, [*scenes, *own], grammars=GRAMMARS, lore=LORE, kept=world)
     return material
 
 

@@ -290,3 +290,15 @@ def test_names_change_everywhere_at_once(tmp_path: Path) -> None:
     assert "Orrel" not in varied.lines[0].text
     new = varied.lines[0].text.removesuffix(".").split()[-1]
     assert new in varied.lines[1].text
+
+
+def test_names_of_a_script_s_world_stay() -> None:
+    scenes = [
+        Scene(Persona(name, "cook", setting="near Stenfall"), (Line("npc", f"In Stenfall I met {name}."),), "s")
+        for name in ("Brannock", "Oswin")
+    ]
+    shared = Renamer(scenes).shared(scenes)
+    assert shared == {"Stenfall"}
+    varied = Renamer(scenes, shared).vary(scenes[0], random.Random(1), 1.0)
+    assert "Stenfall" in varied.lines[0].text
+    assert "Brannock" not in varied.lines[0].text

@@ -69,7 +69,7 @@ half the weight of others a model gave back 87 % of what was told in new words, 
 (0, 1, 1, 2) and today's weights it claimed 8 to 14 %, but gave back 59 %, not 75, of kinds of fact it had never met."""
 
 
-TALKS = 0.4
+TALKS = 0.25
 """Share of a conversation's exchanges beside its facts that are talks."""
 
 GRAMMAR = 0.5
@@ -129,9 +129,10 @@ class Drills:
         unseen: bool = False,
         grammars: Sequence[Grammar] = (),
         lore: Sequence[Lore] = (),
+        kept: frozenset[str] = frozenset(),
     ) -> None:
         self.cards, self.unseen, self._grammars, self._lore = cards, unseen, grammars, lore
-        self._renamer = Renamer(scenes)
+        self._renamer = Renamer(scenes, kept)
         self._by_name: dict[str, list[Scene]] = defaultdict(list)
         for scene in scenes:
             self._by_name[scene.persona.name].append(scene)

@@ -39,9 +39,13 @@ def texts(scene: Scene) -> Iterator[str]:
 
 
 class Renamer:
-    """Finds the proper names of scenes and swaps them for invented ones, the same throughout a scene."""
+    """Finds the proper names of scenes and swaps them for invented ones, the same throughout a scene.
 
-    def __init__(self, scenes: Iterable[Scene]) -> None:
+    Names in `kept` stay as they are.
+    """
+
+    def __init__(self, scenes: Iterable[Scene], kept: frozenset[str] = frozenset()) -> None:
+        self._kept = kept
         words: Counter[str] = Counter()
         for scene in scenes:
             for text in texts(scene):
@@ -54,6 +58,11 @@ class Renamer:
         found |= set(_WORD.findall(scene.persona.name))
         return sorted(word for word in found if word.lower() not in self._common and word not in NOT_NAMES)
 
+    def shared(self, scenes: Iterable[Scene]) -> frozenset[str]:
+        """Names that more than one scene holds: those of their world."""
+        count = Counter(name for scene in scenes for name in self.names(scene))
+        return frozenset(name for name, times in count.items() if times > 1)
+
     def told_names(self, scene: Scene) -> bool:
         """Whether the player seems to say a name in this scene."""
         heard = " ".join(line.text for line in scene.lines if line.who == "player")
@@ -64,7 +73,8 @@ class Renamer:
 
     def vary(self, scene: Scene, rng: random.Random, share: float = 0.6) -> Scene:
         """The scene with each name changed at a chance of `share`."""
-        changes = {name: _single(rng) for name in self.names(scene) if rng.random() < share}
+        names = (name for name in self.names(scene) if name not in self._kept)
+        changes = {name: _single(rng) for name in names if rng.random() < share}
         return rename(scene, changes) if changes else scene
 
 
