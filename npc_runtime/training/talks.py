@@ -1,4 +1,9 @@
-"""Talks: short conversations that somebody wrote in many wordings, with the facts of the header they rest on."""
+"""Talks: short conversations that somebody wrote in many wordings, with the facts of the header they rest on.
+
+A line of `talks-*.jsonl` is {"facts": [clauses], "roles": [words], "temper": word, "steps": [{"say": [texts], "reply":
+[texts], "mood": [words], "action": word}]}. Facts, roles, temper and action may be missing. Whichever of its texts is
+drawn for each step, the talk makes sense.
+"""
 
 from __future__ import annotations
 
