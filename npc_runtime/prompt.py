@@ -92,6 +92,8 @@ class Layout(Protocol):
 
 def clean(text: str) -> str:
     """One line of text: control characters dropped, runs of white space folded to one space."""
+    if text.isascii() and text.isprintable():  # as nearly all text is
+        return _SPACE.sub(" ", text).strip()
     visible = "".join(c if c in "\n\r\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "" for c in text)
     return _SPACE.sub(" ", visible).strip()
 

@@ -43,7 +43,8 @@ SHORTEST = 24
 """Tokens below which the rest of a row is padded and no further document is begun."""
 
 _TRIES = 3
-_TOKENS_PER_STEP = 40
+_TOKENS_PER_STEP, _LEAST_ROOM = 55, 200
+"""Tokens of an exchange, headers included, and of a row's rest below which no drill would fit."""
 _WAIT_S = 1.0
 _PATIENCE = 180
 """Waits for a batch before its worker counts as stuck: one that hangs must not spend a machine's time."""
@@ -105,7 +106,7 @@ class Material:
 
     def _drill(self, phase: Phase, rng: random.Random, room: int) -> Document | None:
         filler = min(phase.filler, room // _TOKENS_PER_STEP)
-        for _ in range(_TRIES):
+        for _ in range(_TRIES if room >= _LEAST_ROOM else 0):
             persona, lines = self.drills.conversation(rng, Shape(phase.facts, filler, phase.plain))
             document = self.renderer.conversation(persona, lines, typed=False)
             if len(document) <= room:

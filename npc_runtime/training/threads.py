@@ -6,6 +6,7 @@ A thread is a list of steps that must come in order; a step is a few turns that 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from npc_runtime.persona import MOODS, SECRET_MARK
@@ -173,14 +174,20 @@ def said(text: str, rng: random.Random, speech: float, moods: Sequence[str] = ()
 
 def usable(texts: Collection[str], known: set[str]) -> list[str]:
     """The texts whose slots are all known."""
-    return [text for text in texts if slots(text) - PRONOUN_SLOTS <= known]
+    return [text for text in texts if _slots(text) <= known]
+
+
+@lru_cache(1 << 17)
+def _slots(text: str) -> frozenset[str]:
+    """Slots that are no pronoun; cards come again by the thousand."""
+    return frozenset(slots(text) - PRONOUN_SLOTS)
 
 
 def with_slots(texts: Sequence[str], known: set[str]) -> list[str]:
     """Usable texts that name every known slot's value if any does, else those that name some value."""
     good = usable(texts, known)
-    best = max((len(slots(text)) for text in good), default=0)
-    return [text for text in good if len(slots(text)) == best and best > 0]
+    best = max((len(_slots(text)) for text in good), default=0)
+    return [text for text in good if len(_slots(text)) == best and best > 0]
 
 
 class Facts:
