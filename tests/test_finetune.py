@@ -48,9 +48,9 @@ def script(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("CPU_LENGTH", 64), ("CPU_ROWS", 2), ("LEAST_STEPS", 40), ("PASSES", 1), ("PROBES", 4)):
+    for name, value in (("LENGTH", 64), ("LEAST_STEPS", 40), ("PASSES", 1), ("PROBES", 4)):
         monkeypatch.setattr(finetune, name, value)
-    monkeypatch.setattr(finetune, "CPU_RATE", (1e-2, 1e-3))
+    monkeypatch.setattr(finetune, "RATE", (1e-2, 1e-3))
 
 
 def test_a_script_is_learned_and_a_bundle_comes_out(bundle: Bundle, script: Path, tmp_path: Path) -> None:
