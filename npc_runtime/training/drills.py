@@ -389,8 +389,7 @@ class Drills:
     def _said_to(self, role: str) -> list[SmalltalkCard]:
         """What players say to people of a role."""
         if role not in self._trade_talk:
-            words = f" {' '.join(re.findall('[a-z]+', role.lower()))} "
-            self._trade_talk[role] = [card for card in self._trades if any(f" {of} " in words for of in card.roles)]
+            self._trade_talk[role] = [card for card in self._trades if header.has_role(role, card.roles)]
         return self._trade_talk[role]
 
     def _chunk(self, plan: _Plan, rng: random.Random, count: int, named: bool) -> list[Step]:

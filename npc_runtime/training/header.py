@@ -79,6 +79,12 @@ def _content(fact: str) -> set[str]:
     return set(re.findall("[a-z]{4,}", fact)) - ASKING
 
 
+def has_role(role: str, names: Iterable[str]) -> bool:
+    """Whether a role is one of some trades: "old master baker" is a baker."""
+    words = f" {' '.join(re.findall('[a-z]+', role.lower()))} "
+    return any(f" {name} " in words for name in names)
+
+
 def temperament(persona: Persona) -> str:
     """The temperament whose words fit the traits best; else one that the name decides."""
     traits = set(" ".join((*persona.traits, persona.voice)).lower().replace(",", " ").split())

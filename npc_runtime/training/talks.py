@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from npc_runtime.training.corpus import Line
+from npc_runtime.training.header import has_role
 from npc_runtime.training.threads import heard, reworded
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
@@ -43,12 +44,10 @@ class Talks:
     def fitting(self, role: str, temperament: str) -> list[TalkCard]:
         """What may be said by a character of this role and temperament."""
         if (role, temperament) not in self._fitting:
-            words = f" {' '.join(re.findall('[a-z]+', role.lower()))} "
             self._fitting[role, temperament] = [
                 card
                 for card in self._cards
-                if card.temper in ("", temperament)
-                and (not card.roles or any(f" {of.lower()} " in words for of in card.roles))
+                if card.temper in ("", temperament) and (not card.roles or has_role(role, card.roles))
             ]
         return self._fitting[role, temperament]
 
