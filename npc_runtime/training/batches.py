@@ -43,7 +43,7 @@ SHORTEST = 24
 """Tokens below which the rest of a row is padded and no further document is begun."""
 
 _TRIES = 3
-_TOKENS_PER_STEP, _LEAST_ROOM = 55, 200
+_TOKENS_PER_STEP, _LEAST_ROOM = 36, 200
 """Tokens of an exchange, headers included, and of a row's rest below which no drill would fit."""
 _WAIT_S = 1.0
 _PATIENCE = 180
@@ -111,7 +111,7 @@ class Material:
             document = self.renderer.conversation(persona, lines, typed=False)
             if len(document) <= room:
                 return document
-            filler //= 2
+            filler = filler * room // len(document) * 3 // 4
         return None
 
 

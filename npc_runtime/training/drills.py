@@ -44,7 +44,7 @@ EMBEDDED = 0.2
 """Chance that something else is said in the same breath before a fact told, and likewise after it."""
 UNANSWERED = 0.3
 """Share of facts told that nobody answers: overheard, or said while somebody else spoke."""
-CORRECTED = 0.35
+CORRECTED = 0.45
 """Chance that a fact told is corrected before it is asked for the last time."""
 PAIRED = 0.2
 """Share of facts told that come in twos in one breath, or one in two lines; see pairs."""
@@ -63,14 +63,17 @@ WHOLE = 0.5
 SMALLTALK, TRADE_TALK = 0.6, 0.5
 """Shares of filler: small talk (else other scenes), and within small talk what fits the character's trade."""
 
-NEVER_TOLD = (0, 0, 1, 1)
-"""How many things a conversation may ask that were never told: a balance. With (0, 0, 1, 1) and honest answers at
-half the weight of others a model gave back 87 % of what was told in new words, and claimed half of what never was; with
-(0, 1, 1, 2) and today's weights it claimed 8 to 14 %, but gave back 59 %, not 75, of kinds of fact it had never met."""
-
+NEVER_TOLD = (0, 1, 1)
+"""How many things a conversation may ask that were never told: a balance. With half a thing on average and honest
+answers at half the weight of others a model gave back 87 % of what was told in new words, and claimed half of what
+never was; with a whole one and today's weights it claimed 8 to 14 %, but gave back 59 %, not 75, of kinds of fact it
+had never met."""
 
 TALKS = 0.25
 """Share of a conversation's exchanges beside its facts that are talks."""
+
+SHORT, SHORTER = 40, 0.4
+"""Steps of filler of a short conversation, and the share of conversations that are none longer, whatever would fit."""
 
 GRAMMAR = 0.5
 """Share of facts, told or the character's own, that a grammar makes; the rest come from cards."""
@@ -171,7 +174,8 @@ class Drills:
             plan.opening = self._opening(plan, rng)
         if not shape.plain:
             self._add_questions(plan, rng)
-        fillers = rng.randint(0, shape.filler) if rng.random() < 0.7 else shape.filler
+        most = min(shape.filler, SHORT) if rng.random() < SHORTER else shape.filler
+        fillers = rng.randint(0, most) if rng.random() < 0.7 else most
         if not shape.plain:
             fillers -= self._add_talks(plan, rng, TALKS * fillers)
         self._add_filler(plan, rng, fillers)

@@ -8,10 +8,12 @@ drawn for each step, the talk makes sense.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 from npc_runtime.training.corpus import Line
 from npc_runtime.training.header import has_role
+from npc_runtime.training.restate import restated
 from npc_runtime.training.threads import heard, reworded
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
@@ -27,6 +29,8 @@ TALK = 0.75
 """Loss weight of what the character says in a talk."""
 BROKEN_OFF = 0.2
 """Chance that a talk ends before its last step."""
+RESTATED = 0.25
+"""Share of replies to what asks for a fact that give the fact itself back."""
 
 _NAMES_SELF = re.compile(r"\b(?:name'?s?(?: is)?|call me|i'?m|i am|this is) \{person", re.IGNORECASE)
 
@@ -78,12 +82,27 @@ def talk(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[str],
     """(facts for the header, the talk's exchanges from its first on, perhaps not all)."""
     count = rng.randint(1, len(card.steps)) if rng.random() < BROKEN_OFF else len(card.steps)
     steps: list[Step] = []
-    for step in card.steps[:count]:
+    for index, step in enumerate(card.steps[:count]):
         line = heard(values.fill(reworded(rng.choice(step.say), rng)), rng)
-        reply = values.fill(rng.choice(step.reply))
+        plain = _plain(card).get(index, "") if rng.random() < RESTATED else ""
+        reply = values.fill(plain or rng.choice(step.reply))
         mood = rng.choice(step.mood)
         steps.append((line, Line("npc", reply, mood, step.action, head=0.5, speech=TALK, typed=True)))
     return [values.fill(fact) for fact in card.facts], steps
+
+
+@cache
+def _plain(card: TalkCard) -> dict[int, str]:
+    """The facts themselves in the first person, where a step asks for one or two of them and nothing is done."""
+    found: dict[int, str] = {}
+    for index, wanted in asked(card):
+        facts = [fact for fact in card.facts if slots(fact) & wanted]
+        texts = [restated(fact) for fact in facts]
+        covered = wanted <= set().union(*map(slots, facts))
+        event = card.steps[index].say[0].startswith("E: ")
+        if covered and all(texts) and len(texts) <= 2 and not card.steps[index].action and not event:
+            found[index] = " ".join(texts)
+    return found
 
 
 def asked(card: TalkCard) -> list[tuple[int, set[str]]]:

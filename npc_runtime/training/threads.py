@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from npc_runtime.persona import MOODS, SECRET_MARK
 from npc_runtime.training.cards import CORE
 from npc_runtime.training.corpus import Line
+from npc_runtime.training.restate import openings, restated
 from npc_runtime.training.values import (
     DULL,
     GUARDED,
@@ -35,6 +36,11 @@ Step = tuple[Line, ...]
 ANSWER, HONEST, ACK, CHAT = 2.0, 1.5, 0.5, 0.25
 """Loss weights of what a thread says: recalled facts, honest ignorance, acknowledgements, small talk."""
 
+RESTATED = 0.4
+"""Share of answers about the character's own facts that give the fact itself back: what also answers well where nothing
+better was learned."""
+OPENED = 0.2
+"""Share of questions about such a fact, where a noun of it can be named, that only bring up that noun."""
 REWORDED = 0.4
 """Share of the player's lines that are reworded."""
 _FILLERS = ("really", "just", "well", "now", "please", "maybe", "actually", "still", "also", "so", "uh", "like", "then")
@@ -317,13 +323,18 @@ def persona_fact(
     known = slots(card.fact) - PRONOUN_SLOTS
     secret = marked or "secret" in card.tags
     asks = usable(card.ask, known)
+    plain = "" if secret else restated(card.fact, "want" in card.tags)
     guard = usable(card.guard, known) or GUARDED
     answers = guard if secret else with_slots(card.answer, known) or usable(card.answer, known)
     steps: list[Step] = []
     for _ in range(rng.choice((1, 1, 2))):
-        if asks and answers:
+        if plain and openings(card.fact) and rng.random() < OPENED:
+            question = heard(aside(values.fill(reworded(rng.choice(openings(card.fact)), rng)), rng), rng)
+            steps.append((question, said(values.fill(plain), rng, ANSWER)))
+        elif asks and answers:
             question = heard(aside(values.fill(reworded(rng.choice(asks), rng)), rng), rng)
-            steps.append((question, said(values.fill(rng.choice(answers)), rng, HONEST if secret else ANSWER)))
+            answer = plain if plain and rng.random() < RESTATED else rng.choice(answers)
+            steps.append((question, said(values.fill(answer), rng, HONEST if secret else ANSWER)))
     return fact, steps
 
 

@@ -61,9 +61,13 @@ PRONOUNS = (
 
 PRONOUN_SLOTS = frozenset({"they", "them", "their"})
 
-_SAME_FOR_ALL = frozenset(_words("same_for_all"))
+SAME_FOR_ALL = frozenset(_words("same_for_all"))
+"""Verbs that are the same after "they", "she" and "I"."""
+ADVERBS = frozenset(_words("adverbs"))
+STATEMENT_HEADS = frozenset(_words("statement_heads"))
+"""Words other than slots that begin a fact with a subject of its own."""
 _IRREGULAR = {"have": "has", "haven't": "hasn't", "are": "is", "aren't": "isn't", "do": "does", "don't": "doesn't"}
-_VERB = re.compile(r"\{they\}((?: (?:" + "|".join(_words("adverbs")) + r"))*) ([a-z']+)")
+_VERB = re.compile(r"\{they\}((?: (?:" + "|".join(sorted(ADVERBS)) + r"))*) ([a-z']+)")
 
 _BEFORE_TIMES = frozenset(_words("before_times"))
 
@@ -180,7 +184,7 @@ class Values:
 
 def third_person(verb: str) -> str:
     """What "they keep" is for one: keeps. What is past, or goes with "they" and "he" alike, stays."""
-    past = verb in _SAME_FOR_ALL or (verb.endswith("ed") and not verb.endswith("eed"))
+    past = verb in SAME_FOR_ALL or (verb.endswith("ed") and not verb.endswith("eed"))
     if past or verb in _IRREGULAR:
         return _IRREGULAR.get(verb, verb)
     if verb.endswith("y") and verb[-2:-1] not in "aeou":
