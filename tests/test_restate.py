@@ -7,6 +7,7 @@ import pytest
 from npc_runtime.training import threads
 from npc_runtime.training.cards import PersonaCard
 from npc_runtime.training.restate import openings, restated
+from npc_runtime.training.values import UNWRITTEN
 
 CASES = {
     "{they} sell {food}": "I sell {food}.",
@@ -54,3 +55,12 @@ def test_drills_answer_with_the_fact_itself_but_for_secrets() -> None:
         _, kept = threads.persona_fact(card, random.Random(seed), pronoun, marked=True)
         assert not any(place in step[-1].text for step in kept)
     assert said == {"My mill is in X.", "In X, downhill."}
+
+
+def test_what_the_header_lacks_is_not_made_up() -> None:
+    card = PersonaCard("{their} mill is in {place}", (), ("Where do you grind?", "Is {place} far?"), ("In {place}.",))
+    for seed in range(20):
+        question, answer = threads.unwritten(card, random.Random(seed))
+        assert "grind" in question.text
+        assert answer.text in UNWRITTEN
+    assert threads.unwritten(PersonaCard("x", (), ("Is {place} far?",), ("Yes.",)), random.Random(1)) is None

@@ -55,6 +55,8 @@ SECRET, MARKED, KEPT = 0.35, 0.8, 0.12
 fact that is asked for is marked and kept: it is the mark that decides."""
 LORE = 0.5
 """Chance of each maker of lore to fill the header and the talk with what it makes."""
+UNWRITTEN = 0.4
+"""Chance that something is asked of the character's own life that its header does not tell."""
 OPENING = 0.3
 """Chance that the character speaks first."""
 WHOLE = 0.5
@@ -322,6 +324,9 @@ class Drills:
         singles = [threads.identity(rng.choice(identity), asked, rng) for _ in range(count)]
         if self._facts and rng.random() < 0.3:
             singles.append(threads.ignorance(rng.choice(self._facts), rng))
+        if self._facts and rng.random() < UNWRITTEN:
+            card = rng.choice(self._facts)
+            singles.append(None if header.alike([card.fact], plan.known, 1) else threads.unwritten(card, rng))
         plan.threads += [[step] for step in singles if step]
 
     def _add_never_told(self, plan: _Plan, card: PlayerCard, rng: random.Random) -> None:

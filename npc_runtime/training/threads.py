@@ -20,6 +20,7 @@ from npc_runtime.training.values import (
     PRONOUN_SLOTS,
     UNKNOWN_NAME,
     UNKNOWN_PLACE,
+    UNWRITTEN,
     Values,
     slots,
 )
@@ -351,6 +352,15 @@ def ignorance(card: PersonaCard, rng: random.Random) -> Step | None:
     value = values[kind]
     answer = answer.replace("{x}", value[:1].upper() + value[1:] if answer.startswith("{x}") else value)
     return (heard(question, rng), said(answer, rng, HONEST))
+
+
+def unwritten(card: PersonaCard, rng: random.Random) -> Step | None:
+    """A question about the character's own life that nothing in its header answers."""
+    asks = usable(card.ask, set())
+    if not asks:
+        return None
+    question = heard(aside(reworded(rng.choice(asks), rng), rng), rng)
+    return (question, said(rng.choice(UNWRITTEN), rng, ACK))
 
 
 def identity(card: PersonaCard, persona: Persona, rng: random.Random) -> Step | None:

@@ -40,6 +40,8 @@ TITLES, _WORD_NAMES, _REAL_NAMES = _words("titles"), _words("word_names"), _word
 ITEMS, _QUALITIES, FOODS, ANIMALS = _words("items"), _words("qualities"), _words("foods"), _words("animals")
 JOBS, COLORS, TIMES = _words("jobs"), _words("colors"), _words("times")
 IGNORANCE, UNKNOWN_NAME, UNKNOWN_PLACE = _words("ignorance"), _words("unknown_name"), _words("unknown_place")
+UNWRITTEN = _words("unwritten")
+"""What is said to a question about oneself that nothing in the header answers."""
 GUARDED = _words("guarded")
 """What is said to keep a secret."""
 LEADS, LEAD_ACKS, LED_NAMES = _words("leads"), _words("lead_acks"), _words("led_names")
