@@ -328,7 +328,7 @@ def persona_fact(
     guard = usable(card.guard, known) or GUARDED
     answers = guard if secret else with_slots(card.answer, known) or usable(card.answer, known)
     steps: list[Step] = []
-    for _ in range(rng.choice((1, 1, 2))):
+    for _ in range(rng.choice((1, 2, 2))):
         if plain and openings(card.fact) and rng.random() < OPENED:
             question = heard(aside(values.fill(reworded(rng.choice(openings(card.fact)), rng)), rng), rng)
             steps.append((question, said(values.fill(plain), rng, ANSWER)))
