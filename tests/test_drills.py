@@ -193,7 +193,7 @@ def test_a_scene_of_the_characters_own_is_heard_from_its_beginning_and_not_learn
     lines = tuple(line for i in range(9) for line in (Line("player", f"said {i}"), Line("npc", f"told {i}", "wary")))
     ann = replace(SCENES[0], persona=Persona("Ann Berk", "cook", ("gruff",)), lines=lines)
     drills, own = Drills(replace(CARDS, smalltalk=()), [ann]), 0
-    for seed in range(40):
+    for seed in range(60):
         _, turns = drills.conversation(rng(seed), Shape(1, 6))
         heard = [line for line in turns if line.text.startswith(("said", "told"))]
         own += len(heard) > 5 and [line.text for line in heard] == [line.text for line in lines[: len(heard)]]

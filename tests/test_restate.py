@@ -64,3 +64,10 @@ def test_what_the_header_lacks_is_not_made_up() -> None:
         assert "grind" in question.text
         assert answer.text in UNWRITTEN
     assert threads.unwritten(PersonaCard("x", (), ("Is {place} far?",), ("Yes.",)), random.Random(1)) is None
+
+
+def test_a_fact_is_put_in_all_its_ways() -> None:
+    card = PersonaCard("sells {food}", (), ("What do you sell?",), ("{food}.",), ways=("{food} is what {they} sell",))
+    pronoun = {"they": "he", "them": "him", "their": "his"}
+    facts = [threads.persona_fact(card, random.Random(seed), pronoun)[0] for seed in range(20)]
+    assert {fact.startswith("sells ") for fact in facts} == {True, False}

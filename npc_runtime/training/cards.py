@@ -43,6 +43,8 @@ class PersonaCard:
     ask: Texts
     answer: Texts
     guard: Texts = ()
+    ways: Texts = ()
+    """The same fact in other words, with the same slots."""
 
     @property
     def key(self) -> str:
@@ -238,12 +240,16 @@ def _texts(data: dict[str, Any], key: str, needed: bool = True) -> Texts:
 
 
 def _persona_card(data: dict[str, Any]) -> PersonaCard:
+    ways = _texts(data, "ways", False)
+    if any(slots(way) - PRONOUN_SLOTS != slots(data["fact"]) - PRONOUN_SLOTS for way in ways):
+        raise ValueError("`ways` must hold the slots that `fact` holds")
     return PersonaCard(
         str(data["fact"]),
         _texts(data, "tags"),
         _texts(data, "ask"),
         _texts(data, "answer"),
         _texts(data, "guard", False),
+        ways,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -157,6 +158,7 @@ class Drills:
         self._secrets = [card for card in cards.persona if "secret" in card.tags and card.guard]
         self._wants = [card for card in cards.persona if "want" in card.tags]
         self._facts = [card for card in cards.persona if not {"want", "secret"} & set(card.tags)]
+        self._fact_weights = list(accumulate(_weight(card) for card in self._facts))
 
     def vary(self, scene: Scene, rng: random.Random) -> Scene:
         """A scene with some of its names changed, and more in its header than its talk is about."""
@@ -308,7 +310,8 @@ class Drills:
             if self._grammars and rng.random() < GRAMMAR / 2:
                 self._own(plan, *rng.choice(self._grammars).owned(rng, plan.pronoun, self.unseen))
             else:
-                self._add_known(plan, rng.choice(self._facts), rng, rng.random() < KEPT)
+                [card] = rng.choices(self._facts, cum_weights=self._fact_weights)
+                self._add_known(plan, card, rng, rng.random() < KEPT)
         for maker in self._lore:
             if rng.random() < LORE:
                 self._add_lore(plan, *maker(rng, plan.pronoun, plan.persona.role, self.unseen))
@@ -418,6 +421,11 @@ class Probe:
     persona: Persona
     lines: tuple[Line, ...]
     facts: tuple[str, ...]
+
+
+def _weight(card: PersonaCard) -> float:
+    """How often a fact is drawn: the more ways there are to put it and to ask for it, the oftener."""
+    return (len(card.ways) + 1) * math.sqrt(len(set(card.ask)))
 
 
 def _remarks(scenes: Iterable[Scene]) -> list[str]:

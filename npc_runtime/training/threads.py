@@ -320,17 +320,18 @@ def persona_fact(
 ) -> tuple[str, list[Step]]:
     """(the fact for the header, steps that ask for it); a secret is asked for and kept, and so is what is `marked`."""
     values = Values(rng, unseen, pronoun)
-    fact = values.fill(f"{SECRET_MARK}{card.fact}" if marked else card.fact)
+    way = rng.choice((card.fact, *card.ways))
+    fact = values.fill(f"{SECRET_MARK}{way}" if marked else way)
     known = slots(card.fact) - PRONOUN_SLOTS
     secret = marked or "secret" in card.tags
     asks = usable(card.ask, known)
-    plain = "" if secret else restated(card.fact, "want" in card.tags)
+    plain = "" if secret else restated(way, "want" in card.tags)
     guard = usable(card.guard, known) or GUARDED
     answers = guard if secret else with_slots(card.answer, known) or usable(card.answer, known)
     steps: list[Step] = []
     for _ in range(rng.choice((1, 2, 2))):
-        if plain and openings(card.fact) and rng.random() < OPENED:
-            question = heard(aside(values.fill(reworded(rng.choice(openings(card.fact)), rng)), rng), rng)
+        if plain and openings(way) and rng.random() < OPENED:
+            question = heard(aside(values.fill(reworded(rng.choice(openings(way)), rng)), rng), rng)
             steps.append((question, said(values.fill(plain), rng, ANSWER)))
         elif asks and answers:
             question = heard(aside(values.fill(reworded(rng.choice(asks), rng)), rng), rng)
