@@ -214,7 +214,7 @@ def _clean(check: Check, value: object, field: str, faults: list[str]) -> Any:
 
 def near(word: object, known: Iterable[str]) -> str:
     """`; did you mean ...?` where one of the known words is close, else nothing."""
-    match = difflib.get_close_matches(str(word)[:64].lower(), list(known), 1)
+    match = difflib.get_close_matches(str(word)[:64].lower(), list(known), 1, 0.7)
     return f"; did you mean `{match[0]}`?" if match else ""
 
 

@@ -128,5 +128,6 @@ def test_values_are_shown_short_whatever_they_are() -> None:
 def test_only_close_words_are_suggested() -> None:
     assert near("tratis", ["traits", "wants"]) == "; did you mean `traits`?"
     assert near("VOICE", ["voice"]) == "; did you mean `voice`?"
+    assert near("nobody", ["bo", "oddy", "marta"]) == ""
     assert near("colour", ["traits", "wants"]) == ""
     assert near("x" * 10**6, ["traits"]) == ""
