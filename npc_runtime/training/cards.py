@@ -201,7 +201,7 @@ def cards_in(*folders: Path | Traversable) -> Cards:
     """Every card file of some folders."""
     texts = [(path.name, decoded(path.read_bytes(), path.name)) for folder in folders for path in _files(folder)]
     return Cards(
-        persona=_deck(texts, ("persona-facts", "persona-wants"), _persona_card),
+        persona=_deck(texts, ("persona-core", "persona-facts", "persona-wants"), _persona_card),
         identity=_deck(texts, ("persona-identity",), _persona_card),
         player=_merged(_deck(texts, ("player-",), _player_card)),
         smalltalk=_deck(texts, ("smalltalk",), _smalltalk_card),
