@@ -264,6 +264,17 @@ def test_headers_hold_facts_that_nobody_asks_for_and_some_characters_speak_first
     assert not any(line.speech for line in firsts if line.who == "npc")
 
 
+def test_the_header_is_asked_about_throughout_a_long_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npc_runtime.training.drills.SHORTER", 0.0)
+    drills = Drills(replace(CARDS, persona=(CAT,)), SCENES)
+
+    def asked(filler: int) -> float:
+        talks = [drills.conversation(rng(seed), Shape(1, filler))[1] for seed in range(100)]
+        return sum(line.text.startswith("Your cat") for lines in talks for line in lines) / 100
+
+    assert asked(200) > 4 * asked(20) > 0
+
+
 def test_cards_of_one_kind_are_one_card(tmp_path: Path) -> None:
     card = {"kind": "bell", "tags": ["t"], "tell": ["My bell is {color}."], "ask": ["My bell?"], "answer": ["{color}."]}
     more = {"kind": "bell", "tell": ["{color}, my bell."], "ask": ["Its colour?"], "answer": ["It's {color}."]}

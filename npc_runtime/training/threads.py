@@ -316,9 +316,17 @@ def never_told(card: PlayerCard, rng: random.Random, noisy: bool = True) -> Step
 
 
 def persona_fact(
-    card: PersonaCard, rng: random.Random, pronoun: dict[str, str], unseen: bool = False, marked: bool = False
+    card: PersonaCard,
+    rng: random.Random,
+    pronoun: dict[str, str],
+    unseen: bool = False,
+    marked: bool = False,
+    more: int = 0,
 ) -> tuple[str, list[Step]]:
-    """(the fact for the header, steps that ask for it); a secret is asked for and kept, and so is what is `marked`."""
+    """(the fact for the header, steps that ask for it, one or two and `more`).
+
+    A secret is asked for and kept, and so is what is `marked`.
+    """
     values = Values(rng, unseen, pronoun)
     way = rng.choice((card.fact, *card.ways))
     fact = values.fill(f"{SECRET_MARK}{way}" if marked else way)
@@ -329,7 +337,7 @@ def persona_fact(
     guard = usable(card.guard, known) or GUARDED
     answers = guard if secret else with_slots(card.answer, known) or usable(card.answer, known)
     steps: list[Step] = []
-    for _ in range(rng.choice((1, 2, 2))):
+    for _ in range(rng.choice((1, 2, 2)) + more):
         if plain and openings(way) and rng.random() < OPENED:
             question = heard(aside(values.fill(reworded(rng.choice(openings(way)), rng)), rng), rng)
             steps.append((question, said(values.fill(plain), rng, ANSWER)))
