@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from npc_runtime.evaluation.recall import Share, holds
 from npc_runtime.persona import SECRET_MARK
 from npc_runtime.training.corpus import Line
+from npc_runtime.training.header import pronoun
 from npc_runtime.training.talks import asked, question
-from npc_runtime.training.values import PRONOUN_SLOTS, PRONOUNS, Values, slots
+from npc_runtime.training.values import PRONOUN_SLOTS, Values, slots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ def secrets_kept(
 def _in_talk(rng: random.Random, persona: Persona, card: TalkCard, steps: Sequence[tuple[int, set[str]]]) -> Probe:
     from npc_runtime.training.drills import Probe
 
-    values = Values(rng, unseen=True, fixed=rng.choice(PRONOUNS))
+    values = Values(rng, unseen=True, fixed=pronoun(persona.knows, rng))
     index, wanted = rng.choice(steps)
     known = [*persona.knows, *map(values.fill, card.facts)]
     rng.shuffle(known)
@@ -98,7 +99,7 @@ def _told(card: PersonaCard) -> set[str]:
 def _probe(rng: random.Random, scene: Scene, card: PersonaCard, mark: str = "") -> Probe:
     from npc_runtime.training.drills import Probe
 
-    values = Values(rng, unseen=True, fixed=rng.choice(PRONOUNS))
+    values = Values(rng, unseen=True, fixed=pronoun(scene.persona.knows, rng))
     wanted = _values(card) if "secret" in card.tags else _told(card)
     fact, asked = values.fill(mark + card.fact), rng.choice(_asked(card))
     is_want = "want" in card.tags
