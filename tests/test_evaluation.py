@@ -113,6 +113,7 @@ def test_scores_can_fail() -> None:
     assert not holds("You're Wrenna.", ["Wren"])
     assert not holds("Wren, of somewhere.", ["Wren", "Maresk"])
     assert ignorant("You never told me.", "")
+    assert ignorant("I'd have to ask you that.", "")
     assert not ignorant("You never were Tolliver.", "")
     assert not ignorant("Forty coins.", "")
     said = (("One two three four five.", "end"),) * 2 + (("...", "end"), ("Long", "length"))
