@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from npc_runtime import __version__, cli_bundle, cli_model, cli_persona
-from npc_runtime.errors import NpcError
+from npc_runtime.errors import ConfigError, NpcError
 from npc_runtime.options import BackendOption, BundleOption, ConfigOption, JsonOption, PersonasOption, with_limits
 
 DEBUG = "NPC_RUNTIME_DEBUG"
@@ -152,6 +152,10 @@ def _verbs(bundle: str | None, backend: str, personas: list[Path], connect: str 
         from npc_runtime.runtime import Runtime
 
         return Runtime(bundle, backend, personas=personas)
+    if bundle or backend != "auto":
+        raise ConfigError(
+            "`--bundle` and `--backend` are of no use with `--connect`", "Give them to the daemon's `serve`"
+        )
     from npc_runtime.client import Client
 
     return Client.connect(connect, key, session)

@@ -94,8 +94,9 @@ def persona_list(personas: PersonasOption = None, as_json: JsonOption = False) -
 
     Example: `npc-runtime persona list --personas my_characters`
     """
-    from npc_runtime.persona import list_personas, load_persona
+    from npc_runtime.persona import check_folders, list_personas, load_persona
 
+    check_folders(personas or ())
     faults = 0
     rows = []
     for name, path in list_personas(personas or ()).items():

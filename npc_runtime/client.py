@@ -236,7 +236,8 @@ class Connection(Verbs):
         elif event.ev == "ping":
             self.ping()
         elif event.ev == "bye" and event.fields.get("reason") == "taken_over":
-            self._lose(errors.ConnectionLost(f"another client took over the Session `{self.session}`"))
+            text = f"another client took over the Session `{self.session}`"
+            self._lose(errors.ConnectionLost(text, "Name a Session of its own for each client"))
 
     def _ended(self, event: Mapping[str, Any]) -> None:
         if event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.checks import MOST_FAULTS, Check, Count, Items, Mismatch, Number, Table, Text, Word, near, shown
-from npc_runtime.errors import PersonaError, UnknownPersona
+from npc_runtime.errors import ConfigError, PersonaError, UnknownPersona
 from npc_runtime.sampling import Sampling
 
 if sys.version_info >= (3, 11):
@@ -196,6 +196,13 @@ def list_personas(folders: Sequence[Path] = ()) -> dict[str, Path]:
         inside = folder.resolve()  # a link that leads out of the folder is no persona of it
         found |= {name: path for name, path in _files(folder) if path.resolve().is_relative_to(inside)}
     return dict(sorted(found.items()))
+
+
+def check_folders(folders: Sequence[Path]) -> None:
+    """ConfigError for what is no folder: it may be misspelt."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"persona folder `{folder}` is not a folder")
 
 
 def bundled_folder() -> Path:

@@ -11,7 +11,7 @@ from npc_runtime.backends.base import spares
 from npc_runtime.backends.spare import trim_heap
 from npc_runtime.cast import Cast
 from npc_runtime.errors import ConfigError, Overloaded
-from npc_runtime.persona import persona_from
+from npc_runtime.persona import check_folders, persona_from
 from npc_runtime.scheduler import Scheduler
 from npc_runtime.scribe import Scribe
 from npc_runtime.session import Session
@@ -157,9 +157,7 @@ def open_stage(
     from npc_runtime.backends import choose
     from npc_runtime.bundle import Bundle, default_bundle_path, find_bundle
 
-    for folder in persona_folders:
-        if not folder.is_dir():
-            raise ConfigError(f"persona folder `{folder}` is not a folder")
+    check_folders(persona_folders)
     bundle = Bundle.load(default_bundle_path() if bundle_path is None else find_bundle(str(bundle_path)))
     chosen, reason = choose(backend, bundle, config)
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from npc_runtime.screen import Screen
-    from npc_runtime.verbs import Blocking
+    from npc_runtime.verbs import Blocking, NpcInfo
 
 SUFFIX = ".npcsave"
 _DIGEST_DIGITS = 16
@@ -57,7 +57,7 @@ class Talk:
         refused = False
         for line in _prompt(self.screen.note) if prompted else _piped(source):
             text = line.strip()
-            if text == "/quit":
+            if text.split()[:1] == ["/quit"]:
                 break
             if text and not prompted:
                 self.screen.player(text)
@@ -120,8 +120,15 @@ class Talk:
         named = Path(persona).stem if persona.endswith(".toml") else persona
         if named in self.names:
             self._turn_to(named)
+        elif lives := next((info for info in self.verbs.list() if info.npc == named), None):
+            self._go_on(lives, persona)
         else:
             self._spawn(named, persona)
+
+    def _go_on(self, lives: NpcInfo, persona: str) -> None:
+        """Turns to a character that lives in the Session since an earlier talk, as it was left."""
+        self.npc, self.names[lives.npc], self._sources[lives.npc] = lives.npc, lives.name, persona
+        self.screen.note(f"  {lives.name} goes on after {_turns(lives.turns)}; /again starts over")
 
     def _spawn(self, npc: str, persona: str) -> None:
         """Brings a persona alive, read from disk anew."""
@@ -152,8 +159,10 @@ class Talk:
 
     def _turn_to(self, name: str) -> None:
         """/npc NAME: turns to a character met before."""
+        met = ", ".join(self.names) or "nobody"
+        if not name:
+            raise BadInput("`/npc` needs a name", f"So far you have met {met}")
         if name not in self.names:
-            met = ", ".join(self.names) or "nobody"
             raise BadInput(f"you have not met `{name:.40}`", f"So far you have met {met}")
         self.npc = name
         self.screen.note(f"  now with {self.names[name]} ({name})")

@@ -125,6 +125,22 @@ def test_a_typed_error_is_two_lines_on_stderr_and_status_1(run, tmp_path):
     assert hint == "hint: Install the Bundle again, or check it with `npc-runtime bundle verify DIR`"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["persona", "list", "--personas", "nowhere"], "error: persona folder `nowhere` is not a folder"),
+        (
+            ["talk", "--connect", "tcp://127.0.0.1:1", "--bundle", "x"],
+            "error: `--bundle` and `--backend` are of no use",
+        ),
+    ],
+)
+def test_an_option_is_not_passed_over_in_silence(run, arguments, told):
+    status, out, err = run(*arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith(told)
+
+
 def test_a_defect_is_no_traceback_unless_asked_for(run, monkeypatch):
     def defect(*_: object) -> None:
         raise ZeroDivisionError("oh")

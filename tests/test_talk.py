@@ -64,7 +64,7 @@ def log(verbs: Blocking, npc: str = "marta") -> tuple[tuple[str, str], ...]:
 
 
 def test_a_piped_talk_is_a_plain_transcript(runtime):
-    status, shown = talked(runtime, "Good evening.", "", "  ", "/quit", "never said")
+    status, shown = talked(runtime, "Good evening.", "", "  ", "/quit now", "never said")
     assert status == 0
     assert shown[0] == "  Marta Thwaite, blacksmith"
     assert shown[1] == "Marta Thwaite, neutral"
@@ -111,6 +111,10 @@ def test_rewind_takes_turns_back(runtime):
     assert "error: `/rewind` takes a number of turns, got `two`" in shown
     assert status == 1
     assert [text for kind, text in log(runtime) if kind == "player"] == []
+
+
+def test_turning_to_nobody_names_those_met(runtime):
+    assert talked(runtime, "/npc")[1][-2:] == ["error: `/npc` needs a name", "hint: So far you have met marta"]
 
 
 def test_a_fork_goes_its_own_way(runtime):
@@ -264,6 +268,21 @@ def test_a_talk_through_a_daemon_ends_with_it():
         daemon.server.close()
         with pytest.raises(ConnectionLost):
             talk._take("Anybody?")
+
+
+def test_a_second_talk_in_a_session_goes_on_where_the_first_ended():
+    with served() as daemon:
+        with Client.connect(daemon.endpoint, daemon.key, "mine") as client:
+            talked(client, "Good evening.")
+            before = client.snapshot("marta")
+        with Client.connect(daemon.endpoint, daemon.key, "mine") as client:
+            shown = io.StringIO()
+            talk = Talk(client, Screen(shown))
+            talk.meet("marta")
+            assert shown.getvalue() == "  Marta Thwaite goes on after 1 turn; /again starts over\n"
+            assert client.snapshot("marta") == before
+            talk._take("/again")
+            assert client.list()[0].turns == 0
 
 
 def test_the_command_talks_in_a_named_session(monkeypatch):
