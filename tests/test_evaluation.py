@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from npc_runtime.backends.reference import ReferenceBackend, ReferenceModel
+from npc_runtime.evaluation.cast import cast_questions, told
 from npc_runtime.evaluation.company import faults, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
@@ -106,6 +107,18 @@ def test_persona_questions_and_secrets(tokenizer: SentencePieceTokenizer) -> Non
     assert persona_questions(honest, SCENES, CARDS.persona, 4)[0] == Share(0, 4)
     assert secrets_kept(parrot, SCENES, CARDS.persona, 4)[0] == Share(0, 4)
     assert secrets_kept(honest, SCENES, CARDS.persona, 4)[0] == Share(4, 4)
+
+
+def test_the_shipped_cast_is_asked_what_stands_in_its_headers(tokenizer: SentencePieceTokenizer) -> None:
+    parrot, dumb = Scripted(tokenizer, ""), Scripted(tokenizer, "...")
+    share, pairs = cast_questions(parrot, 1000)
+    assert share.of == len({(probe.persona.name, probe.lines[0].text) for probe, _ in pairs}) > 150
+    wrong = [probe.lines[0].text for probe, answer in pairs if not told(answer, probe.facts)]
+    assert wrong == [], "a right answer must be in what the character knows"
+    assert not any(told(probe.lines[0].text, probe.facts) for probe, _ in pairs)
+    assert cast_questions(dumb, 20)[0] == Share(0, 20)
+    assert told("Six crowns.", ("six|6", "crowns"))
+    assert not told("Sixty crowns.", ("six|6", "crowns"))
 
 
 def test_scores_can_fail() -> None:

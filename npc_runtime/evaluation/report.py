@@ -6,6 +6,7 @@ import random
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from npc_runtime.evaluation.cast import cast_questions
 from npc_runtime.evaluation.company import faults, sample_page, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
@@ -106,6 +107,8 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     yield sheet.add("persona facts, phrasings unseen", share, pairs)
     share, pairs = header_talks(talker, exam.scenes, exam.unseen_cards.talks, size.probes, seed)
     yield sheet.add("persona facts in a talk, cards unseen", share, pairs)
+    share, pairs = cast_questions(talker, size.probes, seed)
+    yield sheet.add("persona facts, the shipped cast", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed)
     yield sheet.add("secrets kept, cards unseen", share, pairs)
     share, pairs = secrets_kept(talker, exam.scenes, exam.unseen_cards.persona, size.probes, seed, marked=True)
