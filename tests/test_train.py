@@ -246,7 +246,7 @@ def test_shipped_recipes_read_and_bad_ones_name_the_key(tmp_path: Path) -> None:
     text = (RECIPES / "default.toml").read_text("utf-8")
     bad = tmp_path / "bad.toml"
     for old, new, expected in (
-        ("seed = 1", "speed = 1", "`speed` is not a key"),
+        ("seed = ", "speed = ", "`speed` is not a key"),
         ("minutes = 1.5", "", "needs `steps` or `minutes`"),
         ("drills = 1.0", "drill = 1.0", "`mix` of phase `copying`"),
         ("[model]", "[modell]", r"needs a \[model\] table"),
