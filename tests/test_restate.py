@@ -6,7 +6,7 @@ import pytest
 
 from npc_runtime.training import threads
 from npc_runtime.training.cards import PersonaCard
-from npc_runtime.training.restate import openings, restated
+from npc_runtime.training.restate import openings, restated, stated
 from npc_runtime.training.values import UNWRITTEN
 
 CASES = {
@@ -31,6 +31,13 @@ def test_a_fact_is_said_in_the_first_person(fact: str) -> None:
 @pytest.mark.parametrize("fact", ["salty soup is served", "dyes wool and charges extra", "{they} talk to themselves"])
 def test_what_cannot_be_turned_surely_is_left(fact: str) -> None:
     assert restated(fact) == ""
+
+
+def test_a_clause_with_a_subject_is_not_given_another() -> None:
+    assert stated("boats leave at {time}") == "Boats leave at {time}."
+    assert stated("{their} apple is worth {number} coins") == "My apple is worth {number} coins."
+    assert stated("sharks came back to {place}") == "Sharks came back to {place}."
+    assert stated("{they} talk to themselves") == ""
 
 
 def test_a_want_is_wanted() -> None:

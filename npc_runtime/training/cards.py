@@ -153,19 +153,22 @@ class Cards:
     trades: tuple[SmalltalkCard, ...] = ()
     """What is said to people of a trade."""
     talks: tuple[TalkCard, ...] = ()
+    characters: tuple[TalkCard, ...] = ()
+    """Whole characters, each with what is asked of its header."""
     pairs: tuple[PairCard, ...] = ()
     templates: tuple[Template, ...] = ()
 
     def split(self, one_in: int = 12) -> tuple[Cards, Cards]:
         """(training, held out), parted card by card; `CORE` kinds stay in training."""
-        names = [field.name for field in fields(self) if field.name not in ("pairs", "templates")]
+        names = [field.name for field in fields(self) if field.name not in ("characters", "pairs", "templates")]
         seen, unseen = {}, {}
         for name in names:
             deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard | TalkCard] = getattr(self, name)
             out = [card for card in deck if card.key not in CORE and held_out(card.key, one_in)]
             seen[name] = tuple(card for card in deck if card not in out)
             unseen[name] = tuple(out)
-        return Cards(**seen, pairs=self.pairs), Cards(**unseen)  # type: ignore[arg-type]  # each deck keeps its own kind
+        kept = Cards(**seen, characters=self.characters, pairs=self.pairs)  # type: ignore[arg-type]  # each its own kind
+        return kept, Cards(**unseen)  # type: ignore[arg-type]
 
 
 Card = TypeVar("Card")
@@ -207,6 +210,7 @@ def cards_in(*folders: Path | Traversable) -> Cards:
         smalltalk=_deck(texts, ("smalltalk",), _smalltalk_card),
         trades=_deck(texts, ("roles-",), _smalltalk_card),
         talks=_deck(texts, ("talks-",), _talk_card),
+        characters=_deck(texts, ("characters-",), _character),
         pairs=_deck(texts, ("pairs",), _pair_card),
         templates=_deck(texts, ("templates-",), _template),
     )
@@ -310,6 +314,13 @@ def _talk_card(data: dict[str, Any]) -> TalkCard:
     if not steps:
         raise ValueError("`steps` must hold one or more")
     return TalkCard(_texts(data, "facts", False), steps, _texts(data, "roles", False), temper)
+
+
+def _character(data: dict[str, Any]) -> TalkCard:
+    card = _talk_card(data)
+    if not card.facts or not card.roles:
+        raise ValueError("a character needs `facts` and `roles`")
+    return card
 
 
 def _talk_step(data: dict[str, Any]) -> TalkStep:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from npc_runtime.persona import Persona
 from npc_runtime.training import header, pairs, threads
 from npc_runtime.training.cards import CORE
+from npc_runtime.training.characters import character
 from npc_runtime.training.talks import Talks, talk
 from npc_runtime.training.values import ASKING, Values
 from npc_runtime.training.vary import Renamer, texts
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
 
-    from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
+    from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard, TalkCard
     from npc_runtime.training.corpus import Line, Scene
     from npc_runtime.training.threads import Fact, Step
 
@@ -58,6 +59,8 @@ LORE = 0.5
 """Chance of each maker of lore to fill the header and the talk with what it makes."""
 UNWRITTEN = 0.4
 """Chance that something is asked of the character's own life that its header does not tell."""
+CHARACTER = 0.4
+"""Chance that the character is one that was written whole, and is asked about its header."""
 OPENING = 0.3
 """Chance that the character speaks first."""
 WHOLE = 0.5
@@ -175,6 +178,8 @@ class Drills:
     def conversation(self, rng: random.Random, shape: Shape) -> tuple[Persona, list[Line]]:
         """A persona and turns."""
         plan = self._plan(rng, shape)
+        if self.cards.characters and not shape.plain and rng.random() < CHARACTER:
+            self._become(plan, rng.choice(self.cards.characters), rng)
         for _ in range(rng.randint(1, shape.facts)):
             self._add_fact(plan, rng, shape)
         if not shape.plain and rng.random() < OPENING:
@@ -238,6 +243,13 @@ class Drills:
         known = list(persona.knows) if rng.random() < 0.8 else []
         return _Plan(persona, pronoun, header.temperament(persona), scenes, known, persona.wants, [], set(), set())
 
+    def _become(self, plan: _Plan, card: TalkCard, rng: random.Random) -> None:
+        """The character is that of a card from here on, with nothing of its own but name, manner and world."""
+        plan.scenes, plan.persona = [], replace(plan.persona, role=rng.choice(card.roles), knows=(), wants="")
+        plan.known, threads = character(card, Values(rng, self.unseen, plan.pronoun), rng)
+        plan.wants = ""
+        plan.threads += threads
+
     def _opening(self, plan: _Plan, rng: random.Random) -> Step:
         """A line of the character's own, else of somebody else's."""
         scene = rng.choice(plan.scenes or self._by_name[rng.choice(self._names)])
@@ -259,7 +271,7 @@ class Drills:
 
     def _card(self, rng: random.Random) -> PlayerCard:
         """A player card: often one of the kinds that players use most, and oftener one with many phrasings."""
-        if self._core and rng.random() < 0.3:
+        if self._core and rng.random() < 0.45:
             return rng.choice(self._core)
         return rng.choices(self.cards.player, cum_weights=self._weights)[0]
 

@@ -57,6 +57,12 @@ def restated(fact: str, want: bool = False) -> str:
     return f"{_first_person(clause)}." if clause else ""
 
 
+@cache
+def stated(fact: str) -> str:
+    """The same of a clause that names its subject, as talks do: "boats leave at dawn" has no verb "to boat"."""
+    return "" if _REFLEXIVE.search(fact) else f"{_first_person(fact)}."
+
+
 def _with_subject(fact: str) -> str:
     """A clause that begins at its verb with "I" before it; one that has a subject as it is."""
     head, adverb = fact.split(" ")[0], ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.training.corpus import Line
 from npc_runtime.training.header import has_role
-from npc_runtime.training.restate import restated
+from npc_runtime.training.restate import stated
 from npc_runtime.training.threads import heard, reworded
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
@@ -97,7 +97,7 @@ def _plain(card: TalkCard) -> dict[int, str]:
     found: dict[int, str] = {}
     for index, wanted in asked(card):
         facts = [fact for fact in card.facts if slots(fact) & wanted]
-        texts = [restated(fact) for fact in facts]
+        texts = [stated(fact) for fact in facts]
         covered = wanted <= set().union(*map(slots, facts))
         event = card.steps[index].say[0].startswith("E: ")
         if covered and all(texts) and len(texts) <= 2 and not card.steps[index].action and not event:
