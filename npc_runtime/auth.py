@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from npc_runtime.errors import ConfigError
+from npc_runtime.errors import ConfigError, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,7 +111,7 @@ def read_key(path: Path, kind: str) -> str:
     try:
         text = path.read_bytes()[: _MAX_KEY_FILE + 1].decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the CURVE key file `{path}` cannot be read: {error}") from error
+        raise ConfigError(f"the CURVE key file `{path}` cannot be read: {reason(error)}") from error
     found = re.search(rf'^\s*{kind}\s*=\s*"({_Z85})"\s*$', text, re.MULTILINE) or re.fullmatch(rf"\s*({_Z85})\s*", text)
     if found is None:
         raise ConfigError(f"`{path}` holds no {kind} of 40 z85 characters")
@@ -122,7 +122,7 @@ def _key_files(folder: Path) -> list[Path]:
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix == ".key")
     except OSError as error:
-        raise ConfigError(f"the folder of client keys `{folder}` cannot be read: {error}") from error
+        raise ConfigError(f"the folder of client keys `{folder}` cannot be read: {reason(error)}") from error
     if not files:
         raise ConfigError(f"the folder of client keys `{folder}` holds no *.key file, so nobody could connect")
     return files

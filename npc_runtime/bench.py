@@ -23,7 +23,7 @@ import numpy as np
 from npc_runtime.bench_journal import report
 from npc_runtime.bench_onnx import CHECKED
 from npc_runtime.bundle import Bundle, find_bundle, write_bundle
-from npc_runtime.errors import BackendError, BackendUnavailable, ConfigError
+from npc_runtime.errors import BackendError, BackendUnavailable, ConfigError, reason
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.weights import dense_shapes
 
@@ -119,7 +119,7 @@ def machine(llama_python: str | None) -> dict[str, Any]:
         try:
             done = subprocess.run([llama_python, "-c", code], capture_output=True, text=True, check=False)
         except OSError as error:
-            text = f"`{llama_python}` cannot be run: {error.strerror or error}"
+            text = f"`{llama_python}` cannot be run: {reason(error)}"
             raise ConfigError(text, f"`--llama-python` or {LLAMA_PYTHON} names a Python with llama_cpp") from error
         if done.returncode:
             raise BackendUnavailable(f"`{llama_python}` has no llama_cpp", f"Name another Python in {LLAMA_PYTHON}")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from npc_runtime import container
 from npc_runtime.container import ContainerFault, Entry
 from npc_runtime.description import CARD, DESCRIPTION, FORMAT, TOKENIZERS, WEIGHTS, Claim, read_description
-from npc_runtime.errors import BundleError
+from npc_runtime.errors import BundleError, reason
 from npc_runtime.state import StateSpec
 from npc_runtime.tokenizer import Tokenizer, load_tokenizer
 from npc_runtime.weights import (
@@ -125,7 +125,7 @@ class Bundle:
             with self.weights_path.open("rb") as file:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-            raise BundleError(f"`{self.weights_path}` cannot be read: {error}") from error
+            raise BundleError(f"`{self.weights_path}` cannot be read: {reason(error)}") from error
 
     @cached_property
     def _entries(self) -> dict[str, Entry]:
@@ -284,7 +284,7 @@ def write_bundle(
         _put_in_place(beside, target)
     except OSError as error:
         raise BundleError(
-            f"`{target}` could not be written: {error}", "Check the folder and free disk space"
+            f"`{target}` could not be written: {reason(error)}", "Check the folder and free disk space"
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.checks import shown
-from npc_runtime.errors import ConfigError
+from npc_runtime.errors import ConfigError, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -130,7 +130,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers too long, lists too deep
-        raise ConfigError(f"`{path}` cannot be read as TOML: {error}") from error
+        raise ConfigError(f"`{path}` cannot be read as TOML: {reason(error)}") from error
     return parsed
 
 

@@ -56,6 +56,11 @@ class NpcError(Exception):
         return self.text
 
 
+def reason(error: Exception) -> str:
+    """What went wrong in the system's own words, without the number and the path that OSError puts around them."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class BadInput(NpcError):
     """A field of a request has the wrong type, range or text."""
 

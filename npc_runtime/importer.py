@@ -18,7 +18,7 @@ import numpy as np
 from npc_runtime import container
 from npc_runtime.bundle import Bundle, write_bundle
 from npc_runtime.description import TOKENIZERS, model_config
-from npc_runtime.errors import BundleError
+from npc_runtime.errors import BundleError, reason
 from npc_runtime.tokenizer import CONTROL, load_tokenizer
 from npc_runtime.torch_file import Tensor, read_torch_file
 from npc_runtime.weights import dense_shapes, from_bfloat16
@@ -104,7 +104,9 @@ def _read_json(path: Path, limit: int) -> dict[str, Any]:
             raise ValueError(f"it holds more than {limit} bytes")
         values = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"`{path}` cannot be read: {error}", "Name the folder of a Mamba-1 checkpoint") from error
+        raise BundleError(
+            f"`{path}` cannot be read: {reason(error)}", "Name the folder of a Mamba-1 checkpoint"
+        ) from error
     if not isinstance(values, dict):
         raise BundleError(f"`{path}` must hold a JSON object, got {type(values).__name__}")
     return values

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npc_runtime import container, save
-from npc_runtime.errors import JournalError, JournalFailed, SaveError, SaveFailed, SaveMismatch
+from npc_runtime.errors import JournalError, JournalFailed, SaveError, SaveFailed, SaveMismatch, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,7 +95,7 @@ class Journal:
         try:
             found = {int(match[1]): name for name in os.listdir(self.folder) if (match := _NAME.fullmatch(name))}
         except OSError as error:
-            raise JournalError(f"the journal `{self.folder}` cannot be read: {error}") from error
+            raise JournalError(f"the journal `{self.folder}` cannot be read: {reason(error)}") from error
         if not found:
             return
         self.newest = max(found)
@@ -261,7 +261,7 @@ def _lock(folder: Path) -> BinaryIO:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / "lock", "a+b")  # noqa: SIM115  # held for as long as the journal is
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise JournalError(f"the journal `{folder}` cannot be opened: {error}") from error
+        raise JournalError(f"the journal `{folder}` cannot be opened: {reason(error)}") from error
     try:
         _hold(file)
     except OSError as error:
@@ -278,7 +278,7 @@ def _lock(folder: Path) -> BinaryIO:
         file.flush()
     except OSError as error:
         file.close()
-        raise JournalError(f"the journal `{folder}` cannot be written: {error}") from error
+        raise JournalError(f"the journal `{folder}` cannot be written: {reason(error)}") from error
     return file
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.errors import ConnectionLost
+from npc_runtime.errors import ConnectionLost, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class Daemon:
         try:
             process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, **apart)
         except OSError as error:
-            raise ConnectionLost(f"the daemon could not be started as `{call[0]}`: {error}") from error
+            raise ConnectionLost(f"the daemon could not be started as `{call[0]}`: {reason(error)}") from error
         daemon = cls(process)
         try:
             daemon.ready = daemon._wait(timeout_s)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import container
-from npc_runtime.errors import SaveError, SaveFailed, SaveMismatch
+from npc_runtime.errors import SaveError, SaveFailed, SaveMismatch, reason
 from npc_runtime.precision import PRECISIONS, from_disk, round_trip, stored_shapes, to_disk
 from npc_runtime.state import State, StateSpec
 from npc_runtime.wire import MAX_ID, MAX_NAME
@@ -317,7 +317,7 @@ def read(path: Path | str, max_bytes: int) -> bytes:
             # `read` takes memory for all it may read, so it may read no more than the file was just said to hold.
             data = file.read(min(found.st_size, max_bytes) + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise SaveError(f"`{path}` cannot be read: {error}", "Check the path of the save") from error
+        raise SaveError(f"`{path}` cannot be read: {reason(error)}", "Check the path of the save") from error
     if len(data) > max_bytes:
         raise SaveError(f"`{path}` holds more than the {max_bytes} bytes allowed")
     return data
@@ -339,7 +339,7 @@ def write_atomic(path: Path | str, data: bytes) -> None:
     except (OSError, ValueError) as error:
         if not target.parent.is_dir():
             raise SaveFailed(f"`{path}` could not be written: no folder `{target.parent}`", NO_FOLDER) from error
-        raise SaveFailed(f"`{path}` could not be written: {getattr(error, 'strerror', None) or error}") from error
+        raise SaveFailed(f"`{path}` could not be written: {reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()

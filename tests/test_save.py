@@ -485,6 +485,12 @@ def test_a_disk_that_takes_only_part_leaves_the_older_save(tmp_path: Path) -> No
     assert [item.name for item in tmp_path.iterdir()] == ["game.npcsave"]
 
 
+def test_a_missing_save_is_told_in_plain_words(tmp_path: Path) -> None:
+    with pytest.raises(SaveError, match=r"`.*evening.npcsave` cannot be read: [^\[(]*$") as told:
+        read(tmp_path / "evening.npcsave", 1 << 20)
+    assert str(told.value).count("evening") == 1
+
+
 def test_a_folder_that_is_missing_or_forbidden_fails_cleanly(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "none" / "a.npcsave", tmp_path / "file" / "a.npcsave", tmp_path):
