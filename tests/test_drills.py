@@ -121,6 +121,20 @@ def test_never_told_is_answered_by_ignorance_and_secrets_by_guards() -> None:
     assert {line.text for s in steps for line in s if line.who == "npc"} == {"Not a word from me."}
 
 
+@pytest.mark.parametrize(
+    "text", ["For you? {number} coppers.", "No spell. Grace.", "The left is {color}. The other {color2}.", "{person}."]
+)
+def test_an_answer_is_not_cut_where_its_first_sentence_does_not_answer(text: str) -> None:
+    assert {threads.brief(text, rng(seed)) for seed in range(20)} == {text}
+
+
+def test_an_answer_often_ends_with_the_sentence_that_answers() -> None:
+    text = "It's {number} coppers a head! You'll stay dry."
+    said = [threads.brief(text, rng(seed)) for seed in range(200)]
+    assert set(said) == {text, "It's {number} coppers a head!"}
+    assert 40 < said.count(text) < 120
+
+
 def test_conversations_are_a_function_of_the_seed_and_tell_before_they_ask() -> None:
     drills = Drills(CARDS, SCENES)
     for seed in range(300):

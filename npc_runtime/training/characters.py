@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.training.restate import stated
 from npc_runtime.training.talks import asked
-from npc_runtime.training.threads import ANSWER, HONEST, RESTATED, aside, heard, reworded, said
+from npc_runtime.training.threads import ANSWER, HONEST, RESTATED, aside, brief, heard, reworded, said
 from npc_runtime.training.values import UNWRITTEN, slots
 
 if TYPE_CHECKING:
@@ -56,4 +56,4 @@ def _exchange(card: TalkCard, index: int, facts: list[str], gone: set[str], valu
     if gone.intersection(facts):
         return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
     plain = stated(facts[0]) if len(facts) == 1 and rng.random() < RESTATED / 2 else ""
-    return (question, said(values.fill(plain or rng.choice(step.reply)), rng, ANSWER, step.mood))
+    return (question, said(values.fill(plain or brief(rng.choice(step.reply), rng)), rng, ANSWER, step.mood))

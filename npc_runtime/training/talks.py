@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from npc_runtime.training.corpus import Line
 from npc_runtime.training.header import has_role
 from npc_runtime.training.restate import stated
-from npc_runtime.training.threads import heard, reworded
+from npc_runtime.training.threads import brief, heard, reworded
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def talk(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[str],
     for index, step in enumerate(card.steps[:count]):
         line = heard(values.fill(reworded(rng.choice(step.say), rng)), rng)
         plain = _plain(card).get(index, "") if rng.random() < RESTATED else ""
-        reply = values.fill(plain or rng.choice(step.reply))
+        reply = values.fill(plain or brief(rng.choice(step.reply), rng))
         mood = rng.choice(step.mood)
         steps.append((line, Line("npc", reply, mood, step.action, head=0.5, speech=TALK, typed=True)))
     return [values.fill(fact) for fact in card.facts], steps

@@ -5,6 +5,7 @@ A thread is a list of steps that must come in order; a step is a few turns that 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
@@ -42,8 +43,12 @@ RESTATED = 0.4
 better was learned."""
 OPENED = 0.2
 """Share of questions about such a fact, where a noun of it can be named, that only bring up that noun."""
+BRIEF = 0.6
+"""Share of answers of several sentences that end with the first, where that one answers: what follows is another thing
+every time, and a small model that has to say something there says "and he's got a name"."""
 REWORDED = 0.4
 """Share of the player's lines that are reworded."""
+_FIRST = re.compile(r"(?:[^.!?\s]+ ){0,24}[^.!?\s]+[.!](?= [A-Z{])")
 _FILLERS = ("really", "just", "well", "now", "please", "maybe", "actually", "still", "also", "so", "uh", "like", "then")
 
 _ASIDES = [
@@ -179,6 +184,13 @@ def said(text: str, rng: random.Random, speech: float, moods: Sequence[str] = ()
     return Line("npc", text, mood, None, head=0.0, speech=speech)
 
 
+def brief(text: str, rng: random.Random) -> str:
+    """An answer, its slots not filled yet, often without what follows its first sentence if that says all it tells."""
+    first = _FIRST.match(text)
+    answers = first and _slots(first[0]) == _slots(text) != frozenset()
+    return first[0] if first and answers and rng.random() < BRIEF else text
+
+
 def usable(texts: Collection[str], known: set[str]) -> list[str]:
     """The texts whose slots are all known."""
     return [text for text in texts if _slots(text) <= known]
@@ -278,7 +290,7 @@ class Facts:
     def ask(self) -> Step:
         """The player asks, the character answers."""
         question = self.values.fill(self._worded(self._rng.choice(usable(self.card.ask, self.known))))
-        answer = said(self.values.fill(self._rng.choice(self._answers)), self._rng, ANSWER)
+        answer = said(self.values.fill(brief(self._rng.choice(self._answers), self._rng)), self._rng, ANSWER)
         if not self._noisy:
             return (heard(question), answer)
         return (heard(aside(question, self._rng), self._rng), answer)
@@ -343,7 +355,7 @@ def persona_fact(
             steps.append((question, said(values.fill(plain), rng, ANSWER)))
         elif asks and answers:
             question = heard(aside(values.fill(reworded(rng.choice(asks), rng)), rng), rng)
-            answer = plain if plain and rng.random() < RESTATED else rng.choice(answers)
+            answer = plain if plain and rng.random() < RESTATED else brief(rng.choice(answers), rng)
             steps.append((question, said(values.fill(answer), rng, HONEST if secret else ANSWER)))
     return fact, steps
 
@@ -384,7 +396,7 @@ def identity(card: PersonaCard, persona: Persona, rng: random.Random) -> Step | 
         return None
     values = Values(rng, fixed=fields)
     question = heard(values.fill(reworded(rng.choice(asks), rng)), rng)
-    return (question, said(values.fill(rng.choice(good)), rng, ANSWER))
+    return (question, said(values.fill(brief(rng.choice(good), rng)), rng, ANSWER))
 
 
 def smalltalk(card: SmalltalkCard, temperament: str, rng: random.Random) -> Step:
