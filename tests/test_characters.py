@@ -11,7 +11,7 @@ import pytest
 
 from npc_runtime.persona import Persona
 from npc_runtime.training.cards import DECKS, Cards, PlayerCard, TalkCard, TalkStep, cards_in
-from npc_runtime.training.characters import character
+from npc_runtime.training.characters import borrowed, character
 from npc_runtime.training.corpus import CorpusError, Line, Scene
 from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.values import UNWRITTEN, Values, slots
@@ -52,6 +52,20 @@ def test_answers_come_from_the_header_or_are_honest() -> None:
                 assert values["person"] not in answer.text or values.fill(NAME) in facts
     assert 15 < missing < 60
     assert asked == {"shoes", "knife", "helps", "eford"}
+
+
+def test_another_character_has_the_facts_that_are_asked_and_no_more() -> None:
+    seen = set()
+    for seed in range(100):
+        rng = random.Random(seed)
+        values = Values(rng)
+        facts, threads = borrowed(SMITH, values, rng)
+        told = " ".join(facts)
+        for _, answer in (step for thread in threads for step in thread):
+            seen.add(len(facts))
+            assert values["person"] not in answer.text or values["person"] in told
+            assert "crowns" not in answer.text or "crowns" in told
+    assert seen == {1, 2}
 
 
 def test_a_character_takes_the_place_of_another() -> None:

@@ -6,6 +6,7 @@ A line of `characters-*.jsonl` is a talk's (see talks), but its steps stand in a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npc_runtime.training.restate import stated
@@ -16,7 +17,7 @@ from npc_runtime.training.values import UNWRITTEN, slots
 if TYPE_CHECKING:
     import random
 
-    from npc_runtime.training.cards import TalkCard
+    from npc_runtime.training.cards import TalkCard, TalkStep
     from npc_runtime.training.threads import Step
     from npc_runtime.training.values import Values
 
@@ -26,6 +27,8 @@ AGAIN = 0.35
 """Chance that something is asked twice, in other words."""
 SPARED = 0.3
 """Chance that a question is not asked: of so many facts a player asks for a few."""
+BORROWED = 3
+"""Most facts that one character takes over from another."""
 
 
 def character(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[str], list[list[Step]]]:
@@ -33,12 +36,34 @@ def character(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[
     wanted = dict(asked(card))
     gone = {fact for fact in card.facts if rng.random() < MISSING and _alone(card, fact, wanted)}
     threads: list[list[Step]] = []
-    for index in range(len(card.steps)):
-        facts = [fact for fact in card.facts if slots(fact) & wanted.get(index, set())]
+    for index, step in enumerate(card.steps):
+        facts = _facts(card, wanted.get(index, set()))
         if rng.random() >= SPARED:
             count = 1 + (rng.random() < AGAIN)
-            threads.append([_exchange(card, index, facts, gone, values, rng) for _ in range(count)])
+            threads.append([_exchange(step, facts, bool(gone & facts), values, rng) for _ in range(count)])
     return [values.fill(fact) for fact in card.facts if fact not in gone], threads
+
+
+def borrowed(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[str], list[list[Step]]]:
+    """As `character`, of a few of its facts alone, for a header of another: so no two headers are alike."""
+    wanted = dict(asked(card))
+    chosen = rng.sample(sorted(wanted), min(len(wanted), rng.randint(1, BORROWED)))
+    kept = set().union(*(_facts(card, wanted[index]) for index in chosen))
+    told = set().union(*map(slots, kept))
+    threads: list[list[Step]] = []
+    for index in chosen:
+        step = card.steps[index]
+        says = tuple(text for text in step.say if slots(text) <= told)
+        replies = tuple(text for text in step.reply if slots(text) <= told)
+        if says and replies:
+            alone = replace(step, say=says, reply=replies)
+            threads.append([_exchange(alone, _facts(card, wanted[index]), False, values, rng)])
+    return [values.fill(fact) for fact in card.facts if fact in kept], threads
+
+
+def _facts(card: TalkCard, wanted: set[str]) -> set[str]:
+    """The facts that hold what is asked for."""
+    return {fact for fact in card.facts if slots(fact) & wanted}
 
 
 def _alone(card: TalkCard, fact: str, wanted: dict[int, set[str]]) -> bool:
@@ -48,12 +73,11 @@ def _alone(card: TalkCard, fact: str, wanted: dict[int, set[str]]) -> bool:
     return bool(uses) and all(wanted.get(index, set()) & own for index in uses)
 
 
-def _exchange(card: TalkCard, index: int, facts: list[str], gone: set[str], values: Values, rng: random.Random) -> Step:
-    """One question about a fact, and its answer."""
-    step = card.steps[index]
+def _exchange(step: TalkStep, facts: set[str], gone: bool, values: Values, rng: random.Random) -> Step:
+    """One question about facts, and its answer."""
     text = values.fill(reworded(rng.choice(step.say), rng))
     question = heard(text if text.startswith("E: ") else aside(text, rng), rng)
-    if gone.intersection(facts):
+    if gone:
         return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
-    plain = stated(facts[0]) if len(facts) == 1 and rng.random() < RESTATED / 2 else ""
+    plain = stated(*facts) if len(facts) == 1 and rng.random() < RESTATED / 2 else ""
     return (question, said(values.fill(plain or brief(rng.choice(step.reply), rng)), rng, ANSWER, step.mood))

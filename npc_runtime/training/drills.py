@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from npc_runtime.persona import Persona
 from npc_runtime.training import header, pairs, threads
 from npc_runtime.training.cards import CORE
-from npc_runtime.training.characters import character
+from npc_runtime.training.characters import borrowed, character
 from npc_runtime.training.talks import Talks, talk
 from npc_runtime.training.values import ASKING, Values
 from npc_runtime.training.vary import Renamer, texts
@@ -61,6 +61,8 @@ UNWRITTEN = 0.4
 """Chance that something is asked of the character's own life that its header does not tell."""
 CHARACTER = 0.4
 """Chance that the character is one that was written whole, and is asked about its header."""
+LENDERS = 2
+"""Most other characters of which such a one has a few facts as well."""
 OPENING = 0.3
 """Chance that the character speaks first."""
 WHOLE = 0.5
@@ -246,9 +248,16 @@ class Drills:
     def _become(self, plan: _Plan, card: TalkCard, rng: random.Random) -> None:
         """The character is that of a card from here on, with nothing of its own but name, manner and world."""
         plan.scenes, plan.persona = [], replace(plan.persona, role=rng.choice(card.roles), knows=(), wants="")
-        plan.known, threads = character(card, Values(rng, self.unseen, plan.pronoun), rng)
-        plan.wants = ""
-        plan.threads += threads
+        plan.known, plan.wants = [], ""
+        others = rng.sample(self.cards.characters, min(len(self.cards.characters), rng.randint(0, LENDERS)))
+        for facts, asked in (
+            character(card, Values(rng, self.unseen, plan.pronoun), rng),
+            *(borrowed(other, Values(rng, self.unseen, plan.pronoun), rng) for other in others if other is not card),
+        ):
+            if len(plan.known) + len(facts) <= header.MOST and not header.alike(facts, plan.known):
+                plan.known += facts
+                plan.threads += asked
+        rng.shuffle(plan.known)
 
     def _opening(self, plan: _Plan, rng: random.Random) -> Step:
         """A line of the character's own, else of somebody else's."""
