@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import random
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from npc_runtime.persona import Persona
+from npc_runtime.persona import Persona, load_persona
 from npc_runtime.training.cards import DECKS, Cards, PlayerCard, TalkCard, TalkStep, cards_in
 from npc_runtime.training.characters import borrowed, character
 from npc_runtime.training.corpus import CorpusError, Line, Scene
 from npc_runtime.training.drills import Drills, Shape
+from npc_runtime.training.header import alike
 from npc_runtime.training.values import UNWRITTEN, Values, slots
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHOES = TalkStep(("Shoes?",), ("{number} crowns the set.",), ("neutral",))
 KNIFE = TalkStep(("Knife?",), ("{number2} crowns.",), ("neutral",))
@@ -94,3 +92,10 @@ def test_a_character_without_facts_or_roles_is_refused(tmp_path: Path) -> None:
         (tmp_path / "characters-x.jsonl").write_text(json.dumps(lacking), "utf-8")
         with pytest.raises(CorpusError, match=r"`characters-x.jsonl` line 1: .*`facts` and `roles`"):
             cards_in(tmp_path)
+
+
+def test_the_deck_tells_nothing_of_the_shipped_cast_with_which_models_are_examined() -> None:
+    known = [fact for path in (Path(__file__).parent.parent / "personas").glob("*.toml") for fact in load_persona(path).knows]
+    assert known
+    for card in cards_in(DECKS).characters:
+        assert not alike(card.facts, known, words=3), card.facts
