@@ -95,7 +95,9 @@ def test_a_character_without_facts_or_roles_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_deck_tells_nothing_of_the_shipped_cast_with_which_models_are_examined() -> None:
-    known = [fact for path in (Path(__file__).parent.parent / "personas").glob("*.toml") for fact in load_persona(path).knows]
+    known = [
+        fact for path in (Path(__file__).parent.parent / "personas").glob("*.toml") for fact in load_persona(path).knows
+    ]
     assert known
     for card in cards_in(DECKS).characters:
         assert not alike(card.facts, known, words=3), card.facts
