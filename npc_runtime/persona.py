@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.checks import MOST_FAULTS, Check, Count, Items, Mismatch, Number, Table, Text, Word, near, shown
-from npc_runtime.errors import ConfigError, PersonaError, UnknownPersona
+from npc_runtime.errors import ConfigError, PersonaError, UnknownPersona, reason
 from npc_runtime.sampling import Sampling
 
 if sys.version_info >= (3, 11):
@@ -159,12 +159,18 @@ def load_persona(path: Path) -> Persona:
         byte = f"0x{error.object[error.start]:02x} at byte {error.start}"
         raise PersonaError(f"{where} must be UTF-8 text, got {byte}") from None
     except OSError as error:
-        raise PersonaError(f"{where} cannot be read: {error.strerror}") from error
+        raise PersonaError(f"{where} cannot be read: {reason(error)}") from error
     except RecursionError:
         raise PersonaError(f"{where} is not a persona: lists or tables are nested too deep") from None
     except ValueError as error:  # a TOMLDecodeError, an integer of too many digits, a null byte in the path
         raise PersonaError(f"{where} is not TOML: {error}") from None
-    return persona_from(table, where)
+    try:
+        return persona_from(table, where)
+    except PersonaError as error:
+        if more := len(error.faults) - 1:
+            hint = f"{more} more fault{'s' if more > 1 else ''}: `npc-runtime persona check {path}` tells all"
+            raise PersonaError(error.text, hint, error.faults) from None
+        raise
 
 
 def is_path(text: str) -> bool:
