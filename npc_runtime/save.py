@@ -306,18 +306,21 @@ def _with_states(
     return records
 
 
+CHECK_PATH = "Check the path of the save"
+
+
 def read(path: Path | str, max_bytes: int) -> bytes:
     """The bytes of a save of at most `max_bytes`. Raises SaveError naming the file."""
     try:
         # Opening a pipe would wait for a writer, and a device has no size: ask before opening.
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):
-            raise SaveError(f"`{path}` is not a file")
+            raise SaveError(f"`{path}` is not a file", CHECK_PATH)
         with open(path, "rb") as file:
             # `read` takes memory for all it may read, so it may read no more than the file was just said to hold.
             data = file.read(min(found.st_size, max_bytes) + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise SaveError(f"`{path}` cannot be read: {reason(error)}", "Check the path of the save") from error
+        raise SaveError(f"`{path}` cannot be read: {reason(error)}", CHECK_PATH) from error
     if len(data) > max_bytes:
         raise SaveError(f"`{path}` holds more than the {max_bytes} bytes allowed")
     return data
@@ -339,7 +342,8 @@ def write_atomic(path: Path | str, data: bytes) -> None:
     except (OSError, ValueError) as error:
         if not target.parent.is_dir():
             raise SaveFailed(f"`{path}` could not be written: no folder `{target.parent}`", NO_FOLDER) from error
-        raise SaveFailed(f"`{path}` could not be written: {reason(error)}") from error
+        hint = "Choose another name" if target.is_dir() else None
+        raise SaveFailed(f"`{path}` could not be written: {reason(error)}", hint) from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()

@@ -491,6 +491,16 @@ def test_a_missing_save_is_told_in_plain_words(tmp_path: Path) -> None:
     assert str(told.value).count("evening") == 1
 
 
+def test_a_folder_in_place_of_a_save_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(SaveError, match="is not a file") as unread:
+        read(tmp_path, 1 << 20)
+    assert unread.value.hint == "Check the path of the save"
+    with pytest.raises(SaveFailed) as unwritten:
+        write_atomic(tmp_path, b"x")
+    assert unwritten.value.hint == "Choose another name"
+    assert not list(tmp_path.parent.glob(".*.part"))
+
+
 def test_a_folder_that_is_missing_or_forbidden_fails_cleanly(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "none" / "a.npcsave", tmp_path / "file" / "a.npcsave", tmp_path):
