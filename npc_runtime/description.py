@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.container import ContainerFault, read_json
-from npc_runtime.errors import BundleError
+from npc_runtime.errors import BundleError, reason
 from npc_runtime.model.config import ModelConfig
 from npc_runtime.sampling import Sampling
 from npc_runtime.weights import BITS
@@ -146,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise BundleError(f"`{path.parent}` is not a Bundle: {path.name} cannot be read ({error.strerror})") from error
+        raise BundleError(f"`{path.parent}` is not a Bundle: {path.name} cannot be read ({reason(error)})") from error
     if len(text) > MAX_BYTES:
         raise BundleError(f"`{path}` may hold {MAX_BYTES} bytes and holds more")
     try:

@@ -290,7 +290,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         entries = container.read_header(data, MAX_HEADER_BYTES).entries
     except (OSError, ValueError) as error:  # ContainerFault and mapping an empty file are ValueErrors
-        raise BundleError(f"`{path}` is not a safetensors file: {error}") from error
+        raise BundleError(f"`{path}` is not a safetensors file: {reason(error)}") from error
     return {name: Tensor(container.array(data, entry), entry.dtype) for name, entry in entries.items()}
 
 

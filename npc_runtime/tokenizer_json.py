@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime.container import ContainerFault, read_json
-from npc_runtime.errors import BundleError
+from npc_runtime.errors import BundleError, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def read_tokenizer_json(path: Path) -> str:
         _check_model(values.get("model"))
         _check_added(values.get("added_tokens") or [])
     except (OSError, ContainerFault) as error:
-        raise BundleError(f"`{path}` is not a tokenizer.json that can be used: {error}") from error
+        raise BundleError(f"`{path}` is not a tokenizer.json that can be used: {reason(error)}") from error
     return json.dumps(values | {"padding": None, "truncation": None, "post_processor": None})
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from npc_runtime.checks import shown
 from npc_runtime.container import DTYPES
-from npc_runtime.errors import BundleError
+from npc_runtime.errors import BundleError, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
             found = _Machine(archive, _root(archive), size).run()
     except (zipfile.BadZipFile, OSError, EOFError) as error:  # EOFError: a member that claims more than there is
         raise BundleError(
-            f"`{path}` is not a torch checkpoint in zip format: {error!s:.200}",
+            f"`{path}` is not a torch checkpoint in zip format: {reason(error):.200}",
             "Save it again with a recent torch, best as model.safetensors",
         ) from error
     # What the machine and genops raise when opcodes and stack do not fit each other.

@@ -258,6 +258,12 @@ WRONG: dict[str, tuple[str, str]] = {
 }
 
 
+def hinted(error: PersonaError, path: Path) -> str:
+    more = len(error.faults) - 1
+    told = f"{more} more fault{'s' if more > 1 else ''}: `npc-runtime persona check {path}` tells all"
+    return told if more else PersonaError.hint
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_in_a_file_is_told_in_full(case: str, write: Any) -> None:
     content, text = WRONG[case]
@@ -265,7 +271,7 @@ def test_what_is_wrong_in_a_file_is_told_in_full(case: str, write: Any) -> None:
     with pytest.raises(PersonaError) as caught:
         load_persona(path)
     assert told(caught.value, path) == text
-    assert len(caught.value.faults) > 1 or caught.value.hint == PersonaError.hint
+    assert caught.value.hint == hinted(caught.value, path)
 
 
 MANY_FAULTS = """
@@ -315,9 +321,7 @@ def test_all_faults_of_a_file_are_told_each_with_its_place(write: Any) -> None:
         )),
     ]  # fmt: skip
     assert caught.value.text == caught.value.faults[0]
-    assert (
-        caught.value.hint == f"{len(caught.value.faults) - 1} more faults: `npc-runtime persona check {path}` tells all"
-    )
+    assert caught.value.hint == hinted(caught.value, path) != PersonaError.hint
 
 
 def test_a_table_of_nothing_but_faults_is_refused_as_soon_as_any(write: Any) -> None:

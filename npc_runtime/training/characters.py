@@ -10,9 +10,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npc_runtime.training.restate import stated
-from npc_runtime.training.talks import asked
-from npc_runtime.training.threads import ANSWER, HONEST, RESTATED, aside, brief, heard, reworded, said
-from npc_runtime.training.values import UNWRITTEN, slots
+from npc_runtime.training.talks import asked, holding
+from npc_runtime.training.threads import (
+    ANSWER,
+    HONEST,
+    RESTATED,
+    aside,
+    brief,
+    heard,
+    reworded,
+    said,
+    usable,
+    value_slots,
+)
+from npc_runtime.training.values import UNWRITTEN
 
 if TYPE_CHECKING:
     import random
@@ -37,10 +48,10 @@ def character(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[
     gone = {fact for fact in card.facts if rng.random() < MISSING and _alone(card, fact, wanted)}
     threads: list[list[Step]] = []
     for index, step in enumerate(card.steps):
-        facts = _facts(card, wanted.get(index, set()))
+        facts = holding(card, wanted.get(index, set()))
         if rng.random() >= SPARED:
             count = 1 + (rng.random() < AGAIN)
-            threads.append([_exchange(step, facts, bool(gone & facts), values, rng) for _ in range(count)])
+            threads.append([_exchange(step, facts, bool(gone.intersection(facts)), values, rng) for _ in range(count)])
     return [values.fill(fact) for fact in card.facts if fact not in gone], threads
 
 
@@ -48,36 +59,29 @@ def borrowed(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[s
     """As `character`, of a few of its facts alone, for a header of another: so no two headers are alike."""
     wanted = dict(asked(card))
     chosen = rng.sample(sorted(wanted), min(len(wanted), rng.randint(1, BORROWED)))
-    kept = set().union(*(_facts(card, wanted[index]) for index in chosen))
-    told = set().union(*map(slots, kept))
+    kept = set().union(*(holding(card, wanted[index]) for index in chosen))
+    told = set().union(*map(value_slots, kept))
     threads: list[list[Step]] = []
     for index in chosen:
         step = card.steps[index]
-        says = tuple(text for text in step.say if slots(text) <= told)
-        replies = tuple(text for text in step.reply if slots(text) <= told)
+        says, replies = tuple(usable(step.say, told)), tuple(usable(step.reply, told))
         if says and replies:
             alone = replace(step, say=says, reply=replies)
-            threads.append([_exchange(alone, _facts(card, wanted[index]), False, values, rng)])
+            threads.append([_exchange(alone, holding(card, wanted[index]), False, values, rng)])
     return [values.fill(fact) for fact in card.facts if fact in kept], threads
-
-
-def _facts(card: TalkCard, wanted: set[str]) -> set[str]:
-    """The facts that hold what is asked for."""
-    return {fact for fact in card.facts if slots(fact) & wanted}
 
 
 def _alone(card: TalkCard, fact: str, wanted: dict[int, set[str]]) -> bool:
     """Whether a fact can be missed: every reply that holds a value of it is to a question that asks for that value."""
-    own = slots(fact) - set().union(*(slots(other) for other in card.facts if other != fact))
-    uses = [index for index, step in enumerate(card.steps) if any(slots(text) & own for text in step.reply)]
+    own = value_slots(fact) - set().union(*(value_slots(other) for other in card.facts if other != fact))
+    uses = [index for index, step in enumerate(card.steps) if any(value_slots(text) & own for text in step.reply)]
     return bool(uses) and all(wanted.get(index, set()) & own for index in uses)
 
 
-def _exchange(step: TalkStep, facts: set[str], gone: bool, values: Values, rng: random.Random) -> Step:
+def _exchange(step: TalkStep, facts: list[str], gone: bool, values: Values, rng: random.Random) -> Step:
     """One question about facts, and its answer."""
-    text = values.fill(reworded(rng.choice(step.say), rng))
-    question = heard(text if text.startswith("E: ") else aside(text, rng), rng)
+    question = heard(aside(values.fill(reworded(rng.choice(step.say), rng)), rng), rng)
     if gone:
         return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
-    plain = stated(*facts) if len(facts) == 1 and rng.random() < RESTATED / 2 else ""
+    plain = stated(facts[0]) if len(facts) == 1 and rng.random() < RESTATED / 2 else ""
     return (question, said(values.fill(plain or brief(rng.choice(step.reply), rng)), rng, ANSWER, step.mood))

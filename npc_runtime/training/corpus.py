@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from npc_runtime.errors import FileError, install_hint
+from npc_runtime.errors import FileError, install_hint, reason
 from npc_runtime.persona import ACTIONS, MOODS, Persona
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def read_text(path: Path) -> str:
         raw = path.read_bytes()
         return decoded(_unpacked(raw) if path.suffix == ".zst" else raw, path)
     except (OSError, ValueError) as error:
-        raise CorpusError(f"`{path}` cannot be read as text: {error}") from error
+        raise CorpusError(f"`{path}` cannot be read as text: {reason(error)}") from error
 
 
 def decoded(raw: bytes, path: object) -> str:

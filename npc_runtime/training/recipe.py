@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from npc_runtime.errors import ConfigError
+from npc_runtime.errors import ConfigError, reason
 from npc_runtime.model.config import ModelConfig
 
 if sys.version_info >= (3, 11):
@@ -74,7 +74,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers too long, lists too deep
-        raise ConfigError(f"recipe `{path}` cannot be read as TOML: {error}") from error
+        raise ConfigError(f"recipe `{path}` cannot be read as TOML: {reason(error)}") from error
     if "model" not in data or "phase" not in data:
         raise ConfigError(f"recipe `{path}` needs a [model] table and at least one [[phase]]")
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npc_runtime.errors import reason
 from npc_runtime.training.corpus import CorpusError
 from npc_runtime.training.render import Document
 
@@ -77,7 +78,7 @@ def read_shard(path: Path) -> Shard:
         with lzma.open(path) as file, np.load(io.BytesIO(file.read()), allow_pickle=False) as arrays:
             shard = Shard(path.name.removesuffix(SUFFIX), arrays["tokens"], arrays["weights"], arrays["starts"])
     except (OSError, EOFError, lzma.LZMAError, ValueError, KeyError) as error:
-        raise CorpusError(f"`{path}` is not a shard: {error}") from error
+        raise CorpusError(f"`{path}` is not a shard: {reason(error)}") from error
     if shard.starts[-1] != len(shard.tokens) or len(shard.tokens) != len(shard.weights):
         raise CorpusError(f"`{path}` is damaged: starts, tokens and weights do not agree")
     return shard

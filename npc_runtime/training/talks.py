@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from npc_runtime.training.corpus import Line
 from npc_runtime.training.header import has_role
 from npc_runtime.training.restate import stated
-from npc_runtime.training.threads import brief, heard, reworded
+from npc_runtime.training.threads import brief, heard, reworded, value_slots
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _plain(card: TalkCard) -> dict[int, str]:
     """The facts themselves in the first person, where a step asks for one or two of them and nothing is done."""
     found: dict[int, str] = {}
     for index, wanted in asked(card):
-        facts = [fact for fact in card.facts if slots(fact) & wanted]
+        facts = holding(card, wanted)
         texts = [stated(fact) for fact in facts]
         covered = wanted <= set().union(*map(slots, facts))
         event = card.steps[index].say[0].startswith("E: ")
@@ -105,6 +105,12 @@ def _plain(card: TalkCard) -> dict[int, str]:
     return found
 
 
+def holding(card: TalkCard, wanted: set[str]) -> list[str]:
+    """The facts of a card that hold what is asked for."""
+    return [fact for fact in card.facts if value_slots(fact) & wanted]
+
+
+@cache
 def asked(card: TalkCard) -> list[tuple[int, set[str]]]:
     """Steps that ask for values of the facts: (index, slots that every reply holds and no line before says)."""
     own, spoken = set().union(*map(slots, card.facts)) - PRONOUN_SLOTS, set[str]()

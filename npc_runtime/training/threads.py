@@ -186,18 +186,17 @@ def said(text: str, rng: random.Random, speech: float, moods: Sequence[str] = ()
 
 def brief(text: str, rng: random.Random) -> str:
     """An answer, its slots not filled yet, often without what follows its first sentence if that says all it tells."""
-    first = _FIRST.match(text)
-    answers = first and _slots(first[0]) == _slots(text) != frozenset()
-    return first[0] if first and answers and rng.random() < BRIEF else text
+    first, told = _FIRST.match(text), value_slots(text)
+    return first[0] if first and told and value_slots(first[0]) == told and rng.random() < BRIEF else text
 
 
 def usable(texts: Collection[str], known: set[str]) -> list[str]:
     """The texts whose slots are all known."""
-    return [text for text in texts if _slots(text) <= known]
+    return [text for text in texts if value_slots(text) <= known]
 
 
 @lru_cache(1 << 17)
-def _slots(text: str) -> frozenset[str]:
+def value_slots(text: str) -> frozenset[str]:
     """Slots that are no pronoun; cards come again by the thousand."""
     return frozenset(slots(text) - PRONOUN_SLOTS)
 
@@ -205,8 +204,8 @@ def _slots(text: str) -> frozenset[str]:
 def with_slots(texts: Sequence[str], known: set[str]) -> list[str]:
     """Usable texts that name every known slot's value if any does, else those that name some value."""
     good = usable(texts, known)
-    best = max((len(_slots(text)) for text in good), default=0)
-    return [text for text in good if len(_slots(text)) == best and best > 0]
+    best = max((len(value_slots(text)) for text in good), default=0)
+    return [text for text in good if len(value_slots(text)) == best and best > 0]
 
 
 class Facts:
