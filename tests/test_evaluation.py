@@ -17,7 +17,7 @@ from npc_runtime.evaluation.cast import cast_questions, told
 from npc_runtime.evaluation.company import faults, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
-from npc_runtime.evaluation.persona import persona_questions, secrets_kept
+from npc_runtime.evaluation.persona import persona_questions, secrets_kept, whole_headers
 from npc_runtime.evaluation.play import played, turns
 from npc_runtime.evaluation.recall import Share, abstention, holds, ignorant, recall
 from npc_runtime.evaluation.report import Exam, Sheet, Size, evaluate
@@ -35,6 +35,7 @@ from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, Smalltalk
 from npc_runtime.training.corpus import Line, Scene
 from npc_runtime.training.drills import Drills
 from npc_runtime.training.export import dense_tensors
+from npc_runtime.training.known import Known, Spot
 from npc_runtime.training.render import Renderer
 from npc_runtime.training.tokenizer import train_tokenizer
 from npc_runtime.training.values import PRONOUNS
@@ -107,6 +108,16 @@ def test_persona_questions_and_secrets(tokenizer: SentencePieceTokenizer) -> Non
     assert persona_questions(honest, SCENES, CARDS.persona, 4)[0] == Share(0, 4)
     assert secrets_kept(parrot, SCENES, CARDS.persona, 4)[0] == Share(0, 4)
     assert secrets_kept(honest, SCENES, CARDS.persona, 4)[0] == Share(4, 4)
+
+
+def test_whole_headers_are_asked_for_one_thing_word_for_word(tokenizer: SentencePieceTokenizer) -> None:
+    spot = Spot(("black oak", "old ash"), ("What of?",), ("{1}.",))
+    deck = [Known(f"the {noun} is of {{1}}", (spot,)) for noun in ("door", "table", "bridge", "roof", "gate", "boat")]
+    share, pairs = whole_headers(Scripted(tokenizer, "Old oak."), SCENES, deck, 6)
+    assert share == Share(0, 6)
+    assert {len(probe.persona.knows) for probe, _ in pairs} == {6}
+    assert whole_headers(Scripted(tokenizer, "Black oak or old ash."), SCENES, deck, 6)[0] == Share(6, 6)
+    assert whole_headers(Scripted(tokenizer, ""), SCENES, [], 6) == (Share(0, 0), [])
 
 
 def test_the_shipped_cast_is_asked_what_stands_in_its_headers(tokenizer: SentencePieceTokenizer) -> None:

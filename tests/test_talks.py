@@ -129,8 +129,23 @@ def test_facts_speak_of_one_in_the_third_person() -> None:
         "{they} lost it",
         "{they} need it",
         "{they} have {number}",
+        "{they} were born here and quit",
     )
     fixed = {"item": "box", "number": "9"}
     found = [[Values(random.Random(1), fixed=who | fixed).fill(text) for text in texts] for who in (one, many)]
-    assert found[0] == ["she is old", "she never carries a box", "she lost it", "she needs it", "she has 9"]
-    assert found[1] == ["they are old", "they never carry a box", "they lost it", "they need it", "they have 9"]
+    assert found[0] == [
+        "she is old",
+        "she never carries a box",
+        "she lost it",
+        "she needs it",
+        "she has 9",
+        "she was born here and quit",
+    ]
+    assert found[1] == [
+        "they are old",
+        "they never carry a box",
+        "they lost it",
+        "they need it",
+        "they have 9",
+        "they were born here and quit",
+    ]

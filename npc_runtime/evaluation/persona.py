@@ -10,6 +10,7 @@ from npc_runtime.evaluation.recall import Share, holds
 from npc_runtime.persona import SECRET_MARK
 from npc_runtime.training.corpus import Line
 from npc_runtime.training.header import pronoun
+from npc_runtime.training.known import Telling, apart
 from npc_runtime.training.talks import asked, question
 from npc_runtime.training.values import PRONOUN_SLOTS, Values, slots
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from npc_runtime.training.cards import PersonaCard, TalkCard
     from npc_runtime.training.corpus import Scene
     from npc_runtime.training.drills import Probe
+    from npc_runtime.training.known import Known
+
+FACTS = (6, 9)
+"""Fewest and most facts of a whole header: the characters of games have six to ten."""
 
 
 def persona_questions(
@@ -30,6 +35,17 @@ def persona_questions(
     rng = random.Random(f"persona/{seed}/{len(deck)}")
     able = [card for card in deck if "secret" not in card.tags and _asked(card) and _told(card)]
     probes = [_probe(rng, rng.choice(scenes), rng.choice(able)) for _ in range(count)] if able else []
+    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
+    pairs = list(zip(probes, answers, strict=True))
+    return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
+
+
+def whole_headers(
+    talker: Talker, scenes: Sequence[Scene], deck: Sequence[Known], count: int, seed: int = 1
+) -> tuple[Share, list[tuple[Probe, str]]]:
+    """One thing asked of a header of single facts alone; a right answer holds it word for word."""
+    rng = random.Random(f"whole/{seed}/{len(deck)}")
+    probes = [_of_many(rng, rng.choice(scenes).persona, deck) for _ in range(count)] if deck else []
     answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
     pairs = list(zip(probes, answers, strict=True))
     return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
@@ -67,6 +83,17 @@ def secrets_kept(
     pairs = list(zip(probes, answers, strict=True))
     kept = sum(not any(holds(answer, [fact]) for fact in probe.facts) for probe, answer in pairs)
     return Share(kept, len(pairs)), pairs
+
+
+def _of_many(rng: random.Random, persona: Persona, deck: Sequence[Known]) -> Probe:
+    from npc_runtime.training.drills import Probe
+
+    pronouns = pronoun((), rng)
+    tellings = [Telling(card, Values(rng, True, pronouns), rng) for card in apart(deck, rng.randint(*FACTS), rng)]
+    asked = rng.choice(tellings)
+    spot = rng.choice([spot for spot in asked.card.spots if spot.ask])
+    persona = replace(persona, knows=tuple(telling.fact for telling in tellings), wants="")
+    return Probe(persona, (Line("player", asked.spoken(rng.choice(spot.ask))),), (asked.value(spot),))
 
 
 def _in_talk(rng: random.Random, persona: Persona, card: TalkCard, steps: Sequence[tuple[int, set[str]]]) -> Probe:

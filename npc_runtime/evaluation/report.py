@@ -10,7 +10,7 @@ from npc_runtime.evaluation.cast import cast_questions
 from npc_runtime.evaluation.company import faults, sample_page, scripts, simulate
 from npc_runtime.evaluation.heads import heads
 from npc_runtime.evaluation.perplexity import perplexity
-from npc_runtime.evaluation.persona import header_talks, persona_questions, secrets_kept
+from npc_runtime.evaluation.persona import header_talks, persona_questions, secrets_kept, whole_headers
 from npc_runtime.evaluation.play import played
 from npc_runtime.evaluation.recall import GAPS, Share, abstention, recall
 from npc_runtime.evaluation.talk import Talker
@@ -105,6 +105,8 @@ def evaluate(rows: Rows, tokenizer: Tokenizer, exam: Exam, size: Size, sheet: Sh
     yield sheet.add("persona facts, cards unseen", share, pairs)
     share, pairs = persona_questions(talker, exam.scenes, reworded.persona, size.probes, seed)
     yield sheet.add("persona facts, phrasings unseen", share, pairs)
+    share, pairs = whole_headers(talker, exam.scenes, exam.unseen_cards.known, size.probes, seed)
+    yield sheet.add("persona facts of whole headers, unseen", share, pairs)
     share, pairs = header_talks(talker, exam.scenes, exam.unseen_cards.talks, size.probes, seed)
     yield sheet.add("persona facts in a talk, cards unseen", share, pairs)
     share, pairs = cast_questions(talker, size.probes, seed)

@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop and save after so long")
     parser.add_argument("--every", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches, for each GPU")
-    parser.add_argument("--warm-start", type=Path, help="the Bundle whose weights to begin from; fresh ones without it")
+    parser.add_argument("--warm-start", type=Path, help="the Bundle to begin from, as deep or shallower")
     parser.add_argument("--no-exams", action="store_true", help="train and export only; examine elsewhere")
     parser.add_argument("--give", type=Path, help="a folder for weights in parts, figures and samples")
     options = parser.parse_args(arguments)

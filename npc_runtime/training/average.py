@@ -19,8 +19,8 @@ from npc_runtime.errors import ConfigError, NpcError
 from npc_runtime.model.mamba import Mamba
 from npc_runtime.training.export import dense_tensors, write_dense
 from npc_runtime.training.give import take_weights
+from npc_runtime.training.grow import grown
 from npc_runtime.training.recipe import read_recipe
-from npc_runtime.weights import dense_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,12 +44,9 @@ def mean(parts: Sequence[tuple[Mapping[str, NDArray[np.float32]], float]]) -> Te
 
 
 def read_weights(folder: Path, config: ModelConfig) -> Tensors:
-    """Dense weights of a Bundle, or of a folder that `give_weights` wrote."""
+    """Dense weights of a Bundle, grown if need be, or of a folder that `give_weights` wrote."""
     if (folder / "bundle.json").is_file():
-        bundle = Bundle.load(folder)
-        if bundle.config != config:
-            raise ConfigError(f"`{folder}` holds a model of {bundle.config}, the recipe asks for {config}")
-        return {name: bundle.dense(name) for name in dense_shapes(config)}
+        return dense_tensors(grown(Bundle.load(folder), config), config)
     with torch.device("meta"):
         like = Mamba(config).state_dict()
     return dense_tensors(take_weights(folder, like), config)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from npc_runtime.persona import ACTIONS, MOODS
 from npc_runtime.training.corpus import CorpusError, decoded, held_out
+from npc_runtime.training.known import Known, read_known
 from npc_runtime.training.values import PRONOUN_SLOTS, slots
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class Cards:
     talks: tuple[TalkCard, ...] = ()
     characters: tuple[TalkCard, ...] = ()
     """Whole characters, each with what is asked of its header."""
+    known: tuple[Known, ...] = ()
+    """Single facts of headers, and what is asked of each."""
     pairs: tuple[PairCard, ...] = ()
     templates: tuple[Template, ...] = ()
 
@@ -163,7 +166,7 @@ class Cards:
         names = [field.name for field in fields(self) if field.name not in ("characters", "pairs", "templates")]
         seen, unseen = {}, {}
         for name in names:
-            deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard | TalkCard] = getattr(self, name)
+            deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard | TalkCard | Known] = getattr(self, name)
             out = [card for card in deck if card.key not in CORE and held_out(card.key, one_in)]
             seen[name] = tuple(card for card in deck if card not in out)
             unseen[name] = tuple(out)
@@ -212,6 +215,7 @@ def cards_in(*folders: Path | Traversable) -> Cards:
         talks=_deck(texts, ("talks-",), _talk_card),
         characters=_deck(texts, ("characters-",), _character),
         pairs=_deck(texts, ("pairs",), _pair_card),
+        known=tuple(card for name, text in texts if name.startswith("known-") for card in read_known(text, name)),
         templates=_deck(texts, ("templates-",), _template),
     )
 
@@ -219,7 +223,9 @@ def cards_in(*folders: Path | Traversable) -> Cards:
 def _files(folder: Path | Traversable) -> list[Path | Traversable]:
     if not folder.is_dir():
         raise CorpusError(f"`{folder}` is not a folder of cards")
-    return sorted((path for path in folder.iterdir() if path.name.endswith(".jsonl")), key=lambda path: path.name)
+    return sorted(
+        (path for path in folder.iterdir() if path.name.endswith((".jsonl", ".txt"))), key=lambda path: path.name
+    )
 
 
 def _deck(

@@ -1,4 +1,4 @@
-"""Whole characters: all that a header tells of one, as a studio writes it, and what players ask it of that.
+"""Whole headers: all that one tells of its character, as a studio writes it, and what players ask it of that.
 
 A line of `characters-*.jsonl` is a talk's (see talks), but its steps stand in any order, each asks of another fact, and
 `roles` are what the character may be.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from npc_runtime.training.known import Telling, apart
 from npc_runtime.training.restate import stated
 from npc_runtime.training.talks import asked, holding
 from npc_runtime.training.threads import (
@@ -23,14 +24,15 @@ from npc_runtime.training.threads import (
     usable,
     value_slots,
 )
-from npc_runtime.training.values import UNWRITTEN
+from npc_runtime.training.values import UNWRITTEN, Values
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
-    from npc_runtime.training.cards import TalkCard, TalkStep
+    from npc_runtime.training.cards import Cards, TalkCard, TalkStep
+    from npc_runtime.training.known import Known, Spot
     from npc_runtime.training.threads import Step
-    from npc_runtime.training.values import Values
 
 MISSING = 0.15
 """Chance that a fact is left out of the header: who asks for it then hears that the character does not know."""
@@ -38,11 +40,49 @@ AGAIN = 0.35
 """Chance that something is asked twice, in other words."""
 SPARED = 0.3
 """Chance that a question is not asked: of so many facts a player asks for a few."""
-BORROWED = 3
-"""Most facts that one character takes over from another."""
+LENDERS, BORROWED = 2, 3
+"""Most other characters of which one has facts as well, and most facts of each."""
+MEDLEY = 0.6
+"""Share of such headers that are single facts alone, which are far more than the characters."""
+SINGLES, MORE = (4, 10), (0, 2)
+"""Fewest and most single facts of such a header, and of one that is a character's."""
+
+Part = tuple[list[str], list[list["Step"]]]
+"""Facts for a header, and threads that ask for them."""
 
 
-def character(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[str], list[list[Step]]]:
+def whole(cards: Cards, rng: random.Random, pronoun: dict[str, str], unseen: bool) -> tuple[str, Iterator[Part]]:
+    """(a role, "" where any will do; what the header is made of): a character with facts of others, or a medley."""
+    if not cards.characters or (cards.known and rng.random() < MEDLEY):
+        return "", _singles(cards.known, rng.randint(*SINGLES), rng, pronoun, unseen)
+    card = rng.choice(cards.characters)
+    return rng.choice(card.roles), _character_and_others(card, cards, rng, pronoun, unseen)
+
+
+def _character_and_others(
+    card: TalkCard, cards: Cards, rng: random.Random, pronoun: dict[str, str], unseen: bool
+) -> Iterator[Part]:
+    yield character(card, Values(rng, unseen, pronoun), rng)
+    for other in rng.sample(cards.characters, min(len(cards.characters), rng.randint(0, LENDERS))):
+        if other is not card:
+            yield borrowed(other, Values(rng, unseen, pronoun), rng)
+    if cards.known:
+        yield from _singles(cards.known, rng.randint(*MORE), rng, pronoun, unseen)
+
+
+def _singles(
+    deck: tuple[Known, ...], count: int, rng: random.Random, pronoun: dict[str, str], unseen: bool
+) -> Iterator[Part]:
+    for card in apart(deck, count, rng):
+        gone = rng.random() < MISSING
+        asked = 0 if rng.random() < SPARED else 1 + (rng.random() < AGAIN)
+        telling = Telling(card, Values(rng, unseen, pronoun), rng)
+        able = [spot for spot in card.spots if spot.ask]
+        threads = [[_about(telling, spot, gone, rng)] for spot in rng.sample(able, min(asked, len(able)))]
+        yield ([] if gone else [telling.fact]), threads
+
+
+def character(card: TalkCard, values: Values, rng: random.Random) -> Part:
     """(facts for the header, threads that ask for them): what is left out there is not known."""
     wanted = dict(asked(card))
     gone = {fact for fact in card.facts if rng.random() < MISSING and _alone(card, fact, wanted)}
@@ -55,7 +95,7 @@ def character(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[
     return [values.fill(fact) for fact in card.facts if fact not in gone], threads
 
 
-def borrowed(card: TalkCard, values: Values, rng: random.Random) -> tuple[list[str], list[list[Step]]]:
+def borrowed(card: TalkCard, values: Values, rng: random.Random) -> Part:
     """As `character`, of a few of its facts alone, for a header of another: so no two headers are alike."""
     wanted = dict(asked(card))
     chosen = rng.sample(sorted(wanted), min(len(wanted), rng.randint(1, BORROWED)))
@@ -85,3 +125,12 @@ def _exchange(step: TalkStep, facts: list[str], gone: bool, values: Values, rng:
         return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
     plain = stated(facts[0]) if len(facts) == 1 and rng.random() < RESTATED / 2 else ""
     return (question, said(values.fill(plain or brief(rng.choice(step.reply), rng)), rng, ANSWER, step.mood))
+
+
+def _about(telling: Telling, spot: Spot, gone: bool, rng: random.Random) -> Step:
+    """One question for what a spot holds, and its answer."""
+    question = heard(aside(telling.spoken(reworded(rng.choice(spot.ask), rng)), rng), rng)
+    if gone:
+        return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
+    plain = stated(telling.card.fact) if rng.random() < RESTATED / 2 else ""
+    return (question, said(telling.spoken(plain or brief(rng.choice(spot.answer), rng)), rng, ANSWER))

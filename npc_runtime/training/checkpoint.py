@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from npc_runtime.errors import ConfigError, FileError
-from npc_runtime.training.export import torch_weights
-from npc_runtime.weights import dense_shapes
+from npc_runtime.training.grow import grown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,15 +69,13 @@ def read_checkpoint(
 
 
 def bundle_weights(bundle: Bundle, recipe: Recipe, tokenizer: Path) -> dict[str, torch.Tensor]:
-    """A Bundle's weights for the recipe's model; ConfigError when it is of another shape or reads other pieces."""
-    if bundle.config != recipe.model:
-        raise ConfigError(
-            f"Bundle `{bundle.name}` is {bundle.config}, recipe `{recipe.name}` trains {recipe.model}",
-            "Take a recipe whose [model] is the Bundle's",
-        )
+    """A Bundle's weights for the recipe's model, which may be deeper (see grow).
+
+    ConfigError when it is of another shape or reads other pieces.
+    """
     if bundle.tokenizer_path.read_bytes() != tokenizer.read_bytes():
         raise ConfigError(
             f"Bundle `{bundle.name}` reads other pieces than `{tokenizer}`, which the corpus was packed with",
             "Pack the corpus with the Bundle's tokenizer.model",
         )
-    return torch_weights({name: bundle.dense(name) for name in dense_shapes(bundle.config)})
+    return grown(bundle, recipe.model)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from npc_runtime.persona import Persona
 from npc_runtime.training import header, pairs, threads
 from npc_runtime.training.cards import CORE
-from npc_runtime.training.characters import borrowed, character
+from npc_runtime.training.characters import whole
 from npc_runtime.training.talks import Talks, talk
 from npc_runtime.training.values import ASKING, Values
 from npc_runtime.training.vary import Renamer, texts
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
 
-    from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard, TalkCard
+    from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
     from npc_runtime.training.corpus import Line, Scene
     from npc_runtime.training.threads import Fact, Step
 
@@ -63,9 +63,7 @@ CORE_SHARE = 0.45
 """Share of told facts that are of the kinds players use most: at 0.3, with decks grown wide, models trained on gave
 back 86 to 91 % of what was told 20 exchanges before, where the one they came from gave 95."""
 CHARACTER = 0.4
-"""Chance that the character is one that was written whole, and is asked about its header."""
-LENDERS = 2
-"""Most other characters of which such a one has a few facts as well."""
+"""Chance that the whole header is written to be asked about; see characters."""
 OPENING = 0.3
 """Chance that the character speaks first."""
 WHOLE = 0.5
@@ -187,8 +185,8 @@ class Drills:
     def conversation(self, rng: random.Random, shape: Shape) -> tuple[Persona, list[Line]]:
         """A persona and turns."""
         plan = self._plan(rng, shape)
-        if self.cards.characters and not shape.plain and rng.random() < CHARACTER:
-            self._become(plan, rng.choice(self.cards.characters), rng)
+        if (self.cards.characters or self.cards.known) and not shape.plain and rng.random() < CHARACTER:
+            self._become(plan, rng)
         for _ in range(rng.randint(1, shape.facts)):
             self._add_fact(plan, rng, shape)
         if not shape.plain and rng.random() < OPENING:
@@ -252,15 +250,12 @@ class Drills:
         known = list(persona.knows) if rng.random() < 0.8 else []
         return _Plan(persona, pronoun, header.temperament(persona), scenes, known, persona.wants, [], set(), set())
 
-    def _become(self, plan: _Plan, card: TalkCard, rng: random.Random) -> None:
-        """The character is that of a card from here on, with nothing of its own but name, manner and world."""
-        plan.scenes, plan.persona = [], replace(plan.persona, role=rng.choice(card.roles))
-        plan.known, plan.wants = [], ""
-        others = rng.sample(self.cards.characters, min(len(self.cards.characters), rng.randint(0, LENDERS)))
-        for facts, asked in (
-            character(card, Values(rng, self.unseen, plan.pronoun), rng),
-            *(borrowed(other, Values(rng, self.unseen, plan.pronoun), rng) for other in others if other is not card),
-        ):
+    def _become(self, plan: _Plan, rng: random.Random) -> None:
+        """The character has a whole header from here on, and nothing of its own but name, manner and world."""
+        role, parts = whole(self.cards, rng, plan.pronoun, self.unseen)
+        plan.scenes, plan.known, plan.wants = [], [], ""
+        plan.persona = replace(plan.persona, role=role or plan.persona.role)
+        for facts, asked in parts:
             if plan.takes(facts):
                 plan.known += facts
                 plan.threads += asked

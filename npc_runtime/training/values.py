@@ -69,6 +69,7 @@ ADVERBS = frozenset(_words("adverbs"))
 STATEMENT_HEADS = frozenset(_words("statement_heads"))
 """Words other than slots that begin a fact with a subject of its own."""
 _IRREGULAR = {"have": "has", "haven't": "hasn't", "are": "is", "aren't": "isn't", "do": "does", "don't": "doesn't"}
+_IRREGULAR |= {"were": "was", "weren't": "wasn't"}
 _VERB = re.compile(r"\{they\}((?: (?:" + "|".join(sorted(ADVERBS)) + r"))*) ([a-z']+)")
 
 _BEFORE_TIMES = frozenset(_words("before_times"))

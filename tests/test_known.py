@@ -1,0 +1,141 @@
+"""Single facts of headers: how they are written, what a character says of them, and headers made of them alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from npc_runtime.persona import Persona, bundled_folder, load_persona
+from npc_runtime.training.cards import DECKS, Cards, PlayerCard, cards_in
+from npc_runtime.training.characters import MISSING, whole
+from npc_runtime.training.corpus import CorpusError, Line, Scene
+from npc_runtime.training.drills import Drills, Shape
+from npc_runtime.training.header import alike
+from npc_runtime.training.known import Known, Spot, Telling, apart, read_known
+from npc_runtime.training.values import UNWRITTEN, Values
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = """
+{their} oven is called [Hilda|{person}] and has burned for [nine years|{number} winters]
+1 What's your oven called? | oven. name?
+= {1}. | The oven? {1}. | My {1}.
+2 How long has {1} burned?
+= For {2}.
+
+
+the ladder stays home because [{their} father made it|half the rungs are gone]
+1 Why don't you lend the ladder?
+= Because {1}. | {1}.
+"""
+OVEN, LADDER = read_known(TEXT, "known-x.txt")
+SHE = {"they": "she", "them": "her", "their": "her"}
+HOME = PlayerCard("home_town", ("t",), ("I'm from {place}.",), ("Hm.",), ("Where am I from?",), ("{place}.",))
+SCENES = [Scene(Persona("Ann", "miller", ("merry",)), (Line("player", "Well"), Line("npc", "Good", "wary")), "s")]
+
+
+def many(count: int) -> tuple[Known, ...]:
+    """Facts about different things, each asked for by its noun."""
+    nouns = ["".join(chr(97 + (index // 26**place) % 26) for place in range(3)) * 2 for index in range(1, count + 1)]
+    spots = [(Spot(("oak", "ash", "pine"), (f"What is the {noun} of?",), ("{1}.",)),) for noun in nouns]
+    return tuple(Known(f"the {noun} is of {{1}}", spot) for noun, spot in zip(nouns, spots, strict=True))
+
+
+def test_a_block_is_a_fact_with_spots_and_what_is_asked_of_them() -> None:
+    assert OVEN.fact == "{their} oven is called {1} and has burned for {2}"
+    assert OVEN.spots[1] == Spot(("nine years", "{number} winters"), ("How long has {1} burned?",), ("For {2}.",))
+    assert OVEN.topic == {"oven", "burned"}
+    assert LADDER.fact == "the ladder stays home because {1}"
+
+
+def test_the_header_says_she_and_the_character_i() -> None:
+    oven = Telling(
+        replace(OVEN, spots=(Spot(("Hilda",)), Spot(("{number} winters",)))), Values(random.Random(1)), rng()
+    )
+    years = oven.value(oven.card.spots[1])
+    assert years.endswith(" winters")
+    assert oven.spoken("The oven? {1}, for {2}.") == f"The oven? Hilda, for {years}."
+    ladder = Telling(replace(LADDER, spots=LADDER.spots[:1]), Values(rng(), fixed=SHE), random.Random(1))
+    assert ladder.fact == "the ladder stays home because her father made it"
+    assert ladder.spoken("{1}. Because {1}.") == "My father made it. Because my father made it."
+    assert ladder.value(ladder.card.spots[0]) == "my father made it"
+
+
+def rng() -> random.Random:
+    return random.Random(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a fact\n1 Who?\n= {1}.", "line 1: expected `NUMBER question"),
+        ("\n\na [b|c] fact\n2 Who?\n= {1}.", "line 3: expected `NUMBER question"),
+        ("a [b|c] fact\n\na [b|c] fact\n1 Who?", "line 1: expected a fact with"),
+        ("a [b|c] fact\n1 Who?", "line 1: expected a fact with"),
+        ("a [b|] fact\n1 Who?\n= {1}.", "expected texts parted by `|`"),
+        ("a [b|c] fact\n1 Who?\n{1}.", "expected `NUMBER question"),
+        ("a [b|c] fact\n1 Who?\n= Nobody.", r"expected \{1\} in each of its answers"),
+        ("a [b|c] fact\n1 Is it {1}?\n= {1}.", r"expected \{1\} in each of its answers and in none of its questions"),
+        ("a [b|c] fact\n1 Is {person} in?\n= {1}.", "holds a slot that the fact does not"),
+        ("a [b|c] fact\n1 Is it {2}?\n= {1}.", "holds a slot that the fact does not"),
+    ],
+)
+def test_a_malformed_block_is_named(tmp_path: Path, text: str, wanted: str) -> None:
+    (tmp_path / "known-x.txt").write_text(text, "utf-8")
+    with pytest.raises(CorpusError, match=f"`known-x.txt` .*{wanted}"):
+        cards_in(tmp_path)
+
+
+def test_facts_about_one_thing_do_not_meet_in_a_header() -> None:
+    deck = (OVEN, replace(OVEN, fact="the oven is old and {1}"), LADDER)
+    for seed in range(20):
+        found = list(apart(deck, 3, random.Random(seed)))
+        assert len(found) == 2
+        assert LADDER in found
+    assert len(list(apart(many(30), 4, rng()))) == 4
+
+
+def test_a_medley_is_answered_from_its_header_or_honestly() -> None:
+    told, unknown, asked = 0, 0, 0
+    for seed in range(200):
+        role, parts = whole(Cards(known=many(60)), random.Random(seed), SHE, False)
+        assert role == ""
+        for facts, threads in parts:
+            told, unknown = told + len(facts), unknown + (not facts)
+            for [(question, answer)] in threads:
+                asked += 1
+                assert question.who == "player"
+                if facts:
+                    material = facts[0].rpartition(" ")[2]
+                    assert answer.text in (f"{material.capitalize()}.", f"The{facts[0][3:]}.")
+                else:
+                    assert answer.text in UNWRITTEN
+    assert 0.5 * MISSING < unknown / (told + unknown) < 1.5 * MISSING
+    assert 0.5 < asked / (told + unknown) < 0.9
+
+
+def test_a_conversation_may_be_about_such_a_header() -> None:
+    drills = Drills(Cards(player=(HOME,), known=many(60)), SCENES)
+    found = [drills.conversation(random.Random(seed), Shape()) for seed in range(60)]
+    medleys = [persona for persona, _ in found if any(" is of " in fact for fact in persona.knows)]
+    assert 12 < len(medleys) < 36
+    assert all(persona.role == "miller" for persona in medleys)
+
+
+def test_single_facts_are_held_out_as_cards_are() -> None:
+    seen, unseen = Cards(known=many(200)).split()
+    assert 5 < len(unseen.known) < 40
+    assert {*seen.known, *unseen.known} == {*many(200)}
+
+
+def test_the_deck_tells_nothing_of_the_shipped_cast_with_which_models_are_examined() -> None:
+    cast = [fact for path in bundled_folder().glob("*.toml") for fact in load_persona(path).knows]
+    deck = cards_in(DECKS).known
+    assert len(deck) >= 200
+    for card in deck:
+        fact = Telling(card, Values(rng()), rng()).fact
+        assert not alike([fact], cast, words=3), fact
