@@ -94,6 +94,8 @@ def test_the_loss_falls_through_the_phases_and_a_bundle_comes_out(folder: Path, 
     late = replace(mine, phases=(replace(phase(9), fresh=True), phase(9, name="b")))
     assert Run(late, run.material, tmp_path / "late", CPU, told.append).phase.name == "a"
     assert Run(late, run.material, tmp_path / "late", CPU, told.append, start(bundle, mine, folder)).phase.name == "b"
+    deep = replace(mine, model=replace(mine.model, n_layer=mine.model.n_layer + 1))
+    assert Run(deep, run.material, tmp_path / "deep", CPU, told.append, start(bundle, deep, folder)).phase.name == "a"
     with pytest.raises(ConfigError, match="does not go into ModelConfig"):
         start(bundle, replace(mine, model=ModelConfig(d_model=64, n_layer=1, vocab_size=400)), folder)
     (tmp_path / "tokenizer.model").write_bytes(b"other pieces")
