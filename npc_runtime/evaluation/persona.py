@@ -35,9 +35,7 @@ def persona_questions(
     rng = random.Random(f"persona/{seed}/{len(deck)}")
     able = [card for card in deck if "secret" not in card.tags and _asked(card) and _told(card)]
     probes = [_probe(rng, rng.choice(scenes), rng.choice(able)) for _ in range(count)] if able else []
-    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
-    pairs = list(zip(probes, answers, strict=True))
-    return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
+    return _answered(talker, probes)
 
 
 def whole_headers(
@@ -46,9 +44,7 @@ def whole_headers(
     """One thing asked of a header of single facts alone; a right answer holds it word for word."""
     rng = random.Random(f"whole/{seed}/{len(deck)}")
     probes = [_of_many(rng, rng.choice(scenes).persona, deck) for _ in range(count)] if deck else []
-    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
-    pairs = list(zip(probes, answers, strict=True))
-    return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
+    return _answered(talker, probes)
 
 
 def header_talks(
@@ -58,9 +54,7 @@ def header_talks(
     rng = random.Random(f"talks/{seed}/{len(deck)}")
     able = [(card, asked(card)) for card in deck if asked(card)]
     probes = [_in_talk(rng, rng.choice(scenes).persona, *rng.choice(able)) for _ in range(count)] if able else []
-    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
-    pairs = list(zip(probes, answers, strict=True))
-    return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
+    return _answered(talker, probes)
 
 
 def secrets_kept(
@@ -79,10 +73,16 @@ def secrets_kept(
     able = [card for card in deck if "secret" in card.tags and _asked(card) and _values(card)]
     mark = SECRET_MARK if marked else ""
     probes = [_probe(rng, rng.choice(scenes), rng.choice(able), mark) for _ in range(count)] if able else []
-    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
-    pairs = list(zip(probes, answers, strict=True))
+    _, pairs = _answered(talker, probes)
     kept = sum(not any(holds(answer, [fact]) for fact in probe.facts) for probe, answer in pairs)
     return Share(kept, len(pairs)), pairs
+
+
+def _answered(talker: Talker, probes: Sequence[Probe]) -> tuple[Share, list[tuple[Probe, str]]]:
+    """Every probe with its answer; right is one that holds all facts."""
+    answers = talker.answers([talker.prompt(probe.persona, probe.lines) for probe in probes])
+    pairs = list(zip(probes, answers, strict=True))
+    return Share(sum(holds(answer, probe.facts) for probe, answer in pairs), len(pairs)), pairs
 
 
 def _of_many(rng: random.Random, persona: Persona, deck: Sequence[Known]) -> Probe:

@@ -28,10 +28,10 @@ from npc_runtime.training.values import UNWRITTEN, Values
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from npc_runtime.training.cards import Cards, TalkCard, TalkStep
-    from npc_runtime.training.known import Known, Spot
+    from npc_runtime.training.known import Known
     from npc_runtime.training.threads import Step
 
 MISSING = 0.15
@@ -78,7 +78,8 @@ def _singles(
         asked = 0 if rng.random() < SPARED else 1 + (rng.random() < AGAIN)
         telling = Telling(card, Values(rng, unseen, pronoun), rng)
         able = [spot for spot in card.spots if spot.ask]
-        threads = [[_about(telling, spot, gone, rng)] for spot in rng.sample(able, min(asked, len(able)))]
+        spots = rng.sample(able, min(asked, len(able)))
+        threads = [[_question(spot.ask, spot.answer, card.fact, telling.spoken, gone, rng)] for spot in spots]
         yield ([] if gone else [telling.fact]), threads
 
 
@@ -120,17 +121,22 @@ def _alone(card: TalkCard, fact: str, wanted: dict[int, set[str]]) -> bool:
 
 def _exchange(step: TalkStep, facts: list[str], gone: bool, values: Values, rng: random.Random) -> Step:
     """One question about facts, and its answer."""
-    question = heard(aside(values.fill(reworded(rng.choice(step.say), rng)), rng), rng)
-    if gone:
-        return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
-    plain = stated(facts[0]) if len(facts) == 1 and rng.random() < RESTATED / 2 else ""
-    return (question, said(values.fill(plain or brief(rng.choice(step.reply), rng)), rng, ANSWER, step.mood))
+    fact = facts[0] if len(facts) == 1 else ""
+    return _question(step.say, step.reply, fact, values.fill, gone, rng, step.mood)
 
 
-def _about(telling: Telling, spot: Spot, gone: bool, rng: random.Random) -> Step:
-    """One question for what a spot holds, and its answer."""
-    question = heard(aside(telling.spoken(reworded(rng.choice(spot.ask), rng)), rng), rng)
+def _question(
+    says: Sequence[str],
+    replies: Sequence[str],
+    fact: str,
+    fill: Callable[[str], str],
+    gone: bool,
+    rng: random.Random,
+    moods: Sequence[str] = (),
+) -> Step:
+    """A question, and its answer: a reply, now and then the `fact` itself where there is one, or honest ignorance."""
+    question = heard(aside(fill(reworded(rng.choice(says), rng)), rng), rng)
     if gone:
         return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
-    plain = stated(telling.card.fact) if rng.random() < RESTATED / 2 else ""
-    return (question, said(telling.spoken(plain or brief(rng.choice(spot.answer), rng)), rng, ANSWER))
+    plain = stated(fact) if fact and rng.random() < RESTATED / 2 else ""
+    return (question, said(fill(plain or brief(rng.choice(replies), rng)), rng, ANSWER, moods))
