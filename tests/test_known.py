@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from npc_runtime.training.characters import MISSING, whole
 from npc_runtime.training.corpus import CorpusError, Line, Scene
 from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.header import alike
+from npc_runtime.training.kindred import EACH, SWAPPED, swapped
 from npc_runtime.training.known import Known, Spot, Telling, apart, read_known
 from npc_runtime.training.values import UNWRITTEN, Values
 
@@ -124,6 +126,29 @@ def test_a_conversation_may_be_about_such_a_header() -> None:
     medleys = [persona for persona, _ in found if any(" is of " in fact for fact in persona.knows)]
     assert 12 < len(medleys) < 36
     assert all(persona.role == "miller" for persona in medleys)
+
+
+def test_words_change_for_others_of_their_kind_throughout() -> None:
+    text = """
+an owl and two ships lie by the mill since [the war|the king died]
+1 Whose mill is by the owl? | Owl? | any ships here
+= The mill? {1}. | Ships. {1}.
+"""
+    [card] = read_known(text, "known-x.txt")
+    changed = [new for new in (swapped(card, random.Random(seed)) for seed in range(400)) if new is not card]
+    assert 0.8 * SWAPPED < len(changed) / 400 < 1.2 * SWAPPED
+    kept = 0
+    for new in changed:
+        found = re.fullmatch(r"an? ([a-z]+) and two ([a-z ]+)s lie by the ([a-z ]+) since \{1\}", new.fact)
+        assert found
+        owl, ship, mill = found.groups()
+        kept += owl == "owl"
+        [spot] = new.spots
+        assert spot.values == card.spots[0].values  # "king" is one of the values, not of the fact
+        assert spot.ask == (f"Whose {mill} is by the {owl}?", f"{owl.capitalize()}?", f"any {ship}s here")
+        assert spot.answer == (f"The {mill}? {{1}}.", f"{ship.capitalize()}s. {{1}}.")
+        assert {owl, ship, mill} != {"owl", "ship", "mill"}
+    assert 0.6 * (1 - EACH) < kept / len(changed) < 1.4 * (1 - EACH)
 
 
 def test_single_facts_are_held_out_as_cards_are() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from npc_runtime.training.kindred import swapped
 from npc_runtime.training.known import Telling, apart
 from npc_runtime.training.restate import stated
 from npc_runtime.training.talks import asked, holding
@@ -42,7 +43,7 @@ SPARED = 0.3
 """Chance that a question is not asked: of so many facts a player asks for a few."""
 LENDERS, BORROWED = 2, 3
 """Most other characters of which one has facts as well, and most facts of each."""
-MEDLEY = 0.6
+MEDLEY = 0.75
 """Share of such headers that are single facts alone, which are far more than the characters."""
 SINGLES, MORE = (4, 10), (0, 2)
 """Fewest and most single facts of such a header, and of one that is a character's."""
@@ -73,7 +74,8 @@ def _character_and_others(
 def _singles(
     deck: tuple[Known, ...], count: int, rng: random.Random, pronoun: dict[str, str], unseen: bool
 ) -> Iterator[Part]:
-    for card in apart(deck, count, rng):
+    drawn = rng.sample(deck, min(len(deck), 2 * count))
+    for card in apart(drawn if unseen else [swapped(card, rng) for card in drawn], count, rng):
         gone = rng.random() < MISSING
         asked = 0 if rng.random() < SPARED else 1 + (rng.random() < AGAIN)
         telling = Telling(card, Values(rng, unseen, pronoun), rng)

@@ -90,7 +90,10 @@ class Telling:
 
 
 def apart(deck: Sequence[Known], count: int, rng: random.Random) -> Iterator[Known]:
-    """At most `count` facts about different things: "what is your horse called?" must not be asked of either of two."""
+    """At most `count` facts about different things, of twice as many drawn.
+
+    "What is your horse called?" must not be asked of either of two.
+    """
     told: set[str] = set()
     for card in rng.sample(deck, min(len(deck), 2 * count)):
         if count and not card.topic & told:
