@@ -210,6 +210,7 @@ def test_a_corpus_is_packed_with_shares_left_out(tokenizer_path: Path, tmp_path:
     (out / "tokenizer.model").write_bytes(tokenizer_path.read_bytes())
     told = list(prepare(corpus, out))
     assert [line.split(",")[0] for line in told] == [
+        "0 facts read out of prose",
         "dialogues-crd3 left out",
         "dialogues-light: 1 documents",
         "prose-tales: 1 documents",

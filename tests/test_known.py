@@ -11,7 +11,7 @@ import pytest
 
 from npc_runtime.persona import Persona, bundled_folder, load_persona
 from npc_runtime.training.cards import DECKS, Cards, PlayerCard, cards_in
-from npc_runtime.training.characters import MISSING, whole
+from npc_runtime.training.characters import MISSING, READ, TOLD, whole
 from npc_runtime.training.corpus import CorpusError, Line, Scene
 from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.header import alike
@@ -95,29 +95,56 @@ def test_a_malformed_block_is_named(tmp_path: Path, text: str, wanted: str) -> N
 def test_facts_about_one_thing_do_not_meet_in_a_header() -> None:
     deck = (OVEN, replace(OVEN, fact="the oven is old and {1}"), LADDER)
     for seed in range(20):
-        found = list(apart(deck, 3, random.Random(seed)))
+        found = list(apart(random.Random(seed).sample(deck, 3), 3))
         assert len(found) == 2
         assert LADDER in found
-    assert len(list(apart(many(30), 4, rng()))) == 4
+    assert len(list(apart(many(30), 4))) == 4
 
 
-def test_a_medley_is_answered_from_its_header_or_honestly() -> None:
-    told, unknown, asked = 0, 0, 0
+def test_a_medley_is_answered_from_its_header_from_the_talk_or_honestly() -> None:
+    told, heard, unknown, asked = 0, 0, 0, 0
     for seed in range(200):
         role, parts = whole(Cards(known=many(60)), random.Random(seed), SHE, False)
         assert role == ""
         for facts, threads in parts:
-            told, unknown = told + len(facts), unknown + (not facts)
-            for [(question, answer)] in threads:
+            steps = [step for thread in threads for step in thread]
+            news = [step for step in steps if " is of " in step[0].text]
+            told, heard, unknown = told + len(facts), heard + len(news), unknown + (not facts and not news)
+            assert len(facts) + len(news) <= 1
+            assert steps[: len(news)] == news
+            for question, answer in steps[len(news) :]:
                 asked += 1
                 assert question.who == "player"
-                if facts:
-                    material = facts[0].rpartition(" ")[2]
-                    assert answer.text in (f"{material.capitalize()}.", f"The{facts[0][3:]}.")
+                if facts or news:
+                    material = re.findall("oak|ash|pine", (facts or [news[0][0].text])[0])[-1]
+                    assert answer.text == f"{material.capitalize()}." or re.fullmatch(
+                        rf"The \w+ is of {material}.", answer.text
+                    )
                 else:
                     assert answer.text in UNWRITTEN
+    assert 0.7 * TOLD < heard / (told + heard + unknown) < 1.3 * TOLD
     assert 0.5 * MISSING < unknown / (told + unknown) < 1.5 * MISSING
-    assert 0.5 < asked / (told + unknown) < 0.9
+    assert 0.5 < asked / (told + heard + unknown) < 0.9
+
+
+def test_facts_of_the_characters_own_are_not_for_others_to_tell() -> None:
+    assert OVEN.own
+    assert LADDER.own  # as one of its values is
+    assert not many(1)[0].own
+    for seed in range(60):
+        _, parts = whole(Cards(known=(OVEN,)), random.Random(seed), SHE, False)
+        assert all(len(thread) == 1 for _, threads in parts for thread in threads)
+
+
+def test_facts_read_out_of_prose_are_told_with_those_by_hand() -> None:
+    by_hand, read = many(60), tuple(replace(card, fact=f"so {card.fact}") for card in many(120)[60:])
+    facts = [
+        fact
+        for seed in range(100)
+        for part in whole(Cards(known=by_hand, read=read), random.Random(seed), SHE, False)[1]
+        for fact in part[0]
+    ]
+    assert 0.8 * READ < sum(fact.startswith("so ") for fact in facts) / len(facts) < 1.2 * READ
 
 
 def test_a_conversation_may_be_about_such_a_header() -> None:

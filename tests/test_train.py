@@ -222,6 +222,13 @@ def test_a_mean_of_checkpoints_is_a_bundle(folder: Path, tmp_path: Path) -> None
     found = Bundle.load(tmp_path / "out").dense("layers.0.in_proj")
     one, other = (model["layers.0.mixer.in_proj.weight"].numpy() for model in models)
     assert np.allclose(found, one / 4 + other * 3 / 4, atol=1e-3)
+    where = ["--where", "embedding|norm", "1,0", "--where", r"layers\.[01]", "1,1"]
+    assert average.main([str(tmp_path / "r.toml"), str(tmp_path / "parts"), *of, *where, *rest]) == 0
+    parts = Bundle.load(tmp_path / "parts")
+    assert np.allclose(parts.dense("layers.0.in_proj"), (one + other) / 2, atol=1e-3)
+    assert np.allclose(parts.dense("embedding"), models[0]["embedding.weight"].numpy(), atol=1e-3)
+    for wrong in (["--where", "embedding", "1"], ["--where", "embedding", "0,0"], ["--where", "(", "1,0"]):
+        assert average.main([str(tmp_path / "r.toml"), str(tmp_path / "other"), *of, *wrong, *rest]) == 1
     of[2] = "-1"
     assert average.main([str(tmp_path / "r.toml"), str(tmp_path / "other"), *of, *rest]) == 1
 

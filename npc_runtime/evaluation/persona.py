@@ -88,8 +88,9 @@ def _answered(talker: Talker, probes: Sequence[Probe]) -> tuple[Share, list[tupl
 def _of_many(rng: random.Random, persona: Persona, deck: Sequence[Known]) -> Probe:
     from npc_runtime.training.drills import Probe
 
-    pronouns = pronoun((), rng)
-    tellings = [Telling(card, Values(rng, True, pronouns), rng) for card in apart(deck, rng.randint(*FACTS), rng)]
+    pronouns, count = pronoun((), rng), rng.randint(*FACTS)
+    drawn = rng.sample(deck, min(len(deck), 2 * count))
+    tellings = [Telling(card, Values(rng, True, pronouns), rng) for card in apart(drawn, count)]
     asked = rng.choice(tellings)
     spot = rng.choice([spot for spot in asked.card.spots if spot.ask])
     persona = replace(persona, knows=tuple(telling.fact for telling in tellings), wants="")

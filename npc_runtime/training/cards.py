@@ -158,19 +158,21 @@ class Cards:
     """Whole characters, each with what is asked of its header."""
     known: tuple[Known, ...] = ()
     """Single facts of headers, and what is asked of each."""
+    read: tuple[Known, ...] = ()
+    """The same, read out of prose (see reading): many more, for training alone."""
     pairs: tuple[PairCard, ...] = ()
     templates: tuple[Template, ...] = ()
 
     def split(self, one_in: int = 12) -> tuple[Cards, Cards]:
         """(training, held out), parted card by card; `CORE` kinds stay in training."""
-        names = [field.name for field in fields(self) if field.name not in ("characters", "pairs", "templates")]
+        names = [field.name for field in fields(self) if field.name not in ("characters", "read", "pairs", "templates")]
         seen, unseen = {}, {}
         for name in names:
             deck: Sequence[PersonaCard | PlayerCard | SmalltalkCard | TalkCard | Known] = getattr(self, name)
             out = [card for card in deck if card.key not in CORE and held_out(card.key, one_in)]
             seen[name] = tuple(card for card in deck if card not in out)
             unseen[name] = tuple(out)
-        kept = Cards(**seen, characters=self.characters, pairs=self.pairs)  # type: ignore[arg-type]  # each its own kind
+        kept = Cards(**seen, characters=self.characters, read=self.read, pairs=self.pairs)  # type: ignore[arg-type]  # each its own kind
         return kept, Cards(**unseen)  # type: ignore[arg-type]
 
 
@@ -216,6 +218,7 @@ def cards_in(*folders: Path | Traversable) -> Cards:
         characters=_deck(texts, ("characters-",), _character),
         pairs=_deck(texts, ("pairs",), _pair_card),
         known=tuple(card for name, text in texts if name.startswith("known-") for card in read_known(text, name)),
+        read=tuple(card for name, text in texts if name.startswith("read-") for card in read_known(text, name)),
         templates=_deck(texts, ("templates-",), _template),
     )
 

@@ -14,6 +14,7 @@ from npc_runtime.training.known import Telling, apart
 from npc_runtime.training.restate import stated
 from npc_runtime.training.talks import asked, holding
 from npc_runtime.training.threads import (
+    ACK,
     ANSWER,
     HONEST,
     RESTATED,
@@ -47,6 +48,37 @@ MEDLEY = 0.75
 """Share of such headers that are single facts alone, which are far more than the characters."""
 SINGLES, MORE = (4, 10), (0, 2)
 """Fewest and most single facts of such a header, and of one that is a character's."""
+READ = 0.6
+"""Share of single facts that are read out of prose, where there are any: they are many, and in words of all kinds."""
+TOLD = 0.25
+"""Share of single facts of others than the character that the player tells, or an event shows, in the talk."""
+TELLINGS = (
+    "{x}.",
+    "{x}.",
+    "Did you hear? {x}.",
+    "I heard something. {x}.",
+    "They say {y}.",
+    "You should know that {y}.",
+    "I saw it myself: {y}.",
+    "Remember this: {y}.",
+    "By the way, {y}.",
+    "E: {x}.",
+    "E: {x}.",
+)
+NOTED = (
+    "Is that so?",
+    "I see.",
+    "Good to know.",
+    "I'll remember that.",
+    "So that's how it is.",
+    "You don't say.",
+    "I had not heard that.",
+    "Hm. Thank you.",
+    "I'll keep it in mind.",
+    "Well, well.",
+    "Noted.",
+    "News travels.",
+)
 
 Part = tuple[list[str], list[list["Step"]]]
 """Facts for a header, and threads that ask for them."""
@@ -55,7 +87,7 @@ Part = tuple[list[str], list[list["Step"]]]
 def whole(cards: Cards, rng: random.Random, pronoun: dict[str, str], unseen: bool) -> tuple[str, Iterator[Part]]:
     """(a role, "" where any will do; what the header is made of): a character with facts of others, or a medley."""
     if not cards.characters or (cards.known and rng.random() < MEDLEY):
-        return "", _singles(cards.known, rng.randint(*SINGLES), rng, pronoun, unseen)
+        return "", _singles(cards, rng.randint(*SINGLES), rng, pronoun, unseen)
     card = rng.choice(cards.characters)
     return rng.choice(card.roles), _character_and_others(card, cards, rng, pronoun, unseen)
 
@@ -68,21 +100,36 @@ def _character_and_others(
         if other is not card:
             yield borrowed(other, Values(rng, unseen, pronoun), rng)
     if cards.known:
-        yield from _singles(cards.known, rng.randint(*MORE), rng, pronoun, unseen)
+        yield from _singles(cards, rng.randint(*MORE), rng, pronoun, unseen)
 
 
-def _singles(
-    deck: tuple[Known, ...], count: int, rng: random.Random, pronoun: dict[str, str], unseen: bool
-) -> Iterator[Part]:
-    drawn = rng.sample(deck, min(len(deck), 2 * count))
-    for card in apart(drawn if unseen else [swapped(card, rng) for card in drawn], count, rng):
-        gone = rng.random() < MISSING
+def _singles(cards: Cards, count: int, rng: random.Random, pronoun: dict[str, str], unseen: bool) -> Iterator[Part]:
+    for card in apart(_drawn(cards, 2 * count, rng, unseen), count):
         asked = 0 if rng.random() < SPARED else 1 + (rng.random() < AGAIN)
         telling = Telling(card, Values(rng, unseen, pronoun), rng)
         able = [spot for spot in card.spots if spot.ask]
         spots = rng.sample(able, min(asked, len(able)))
-        threads = [[_question(spot.ask, spot.answer, card.fact, telling.spoken, gone, rng)] for spot in spots]
-        yield ([] if gone else [telling.fact]), threads
+        told = not card.own and rng.random() < TOLD
+        gone = not told and rng.random() < MISSING
+        steps = [_question(spot.ask, spot.answer, card.fact, telling.spoken, gone, rng) for spot in spots]
+        if told:
+            yield [], [[_news(telling.fact, rng), *steps]]
+        else:
+            yield ([] if gone else [telling.fact]), [[step] for step in steps]
+
+
+def _drawn(cards: Cards, count: int, rng: random.Random, unseen: bool) -> Iterator[Known]:
+    """Single facts by hand and read, of either as many as `READ` says; in other words where they are for training."""
+    for _ in range(count):
+        card = rng.choice(cards.read if cards.read and rng.random() < READ else cards.known)
+        yield card if unseen else swapped(card, rng)
+
+
+def _news(fact: str, rng: random.Random) -> Step:
+    """Something that the player tells, or that is seen to happen."""
+    telling = rng.choice(TELLINGS)
+    line = heard(telling.replace("{x}", fact[:1].upper() + fact[1:]).replace("{y}", fact), rng)
+    return (line,) if line.who == "event" else (line, said(rng.choice(NOTED), rng, ACK))
 
 
 def character(card: TalkCard, values: Values, rng: random.Random) -> Part:

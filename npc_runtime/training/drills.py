@@ -62,7 +62,7 @@ UNWRITTEN = 0.4
 CORE_SHARE = 0.45
 """Share of told facts that are of the kinds players use most: at 0.3, with decks grown wide, models trained on gave
 back 86 to 91 % of what was told 20 exchanges before, where the one they came from gave 95."""
-CHARACTER = 0.4
+CHARACTER = 0.45
 """Chance that the whole header is written to be asked about; see characters."""
 OPENING = 0.3
 """Chance that the character speaks first."""

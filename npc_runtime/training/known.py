@@ -23,7 +23,7 @@ from npc_runtime.training.values import ASKING, slots
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from npc_runtime.training.values import Values
 
@@ -61,6 +61,11 @@ class Known:
         """Words that tell what it is about, whatever its spots hold."""
         return frozenset(re.findall("[a-z]{3,}", re.sub(r"\{\w+\}", "", self.fact))) - ASKING
 
+    @cached_property
+    def own(self) -> bool:
+        """Whether it speaks of the character: what does not, anybody may tell."""
+        return any(_PRONOUN.search(text) for text in (self.fact, *(value for s in self.spots for value in s.values)))
+
 
 class Telling:
     """A fact with something in each of its spots."""
@@ -89,13 +94,13 @@ class Telling:
         return self.spoken(f", {{{self.card.spots.index(spot) + 1}}}")[2:]
 
 
-def apart(deck: Sequence[Known], count: int, rng: random.Random) -> Iterator[Known]:
-    """At most `count` facts about different things, of twice as many drawn.
+def apart(drawn: Iterable[Known], count: int) -> Iterator[Known]:
+    """At most `count` facts of those drawn, about different things.
 
     "What is your horse called?" must not be asked of either of two.
     """
     told: set[str] = set()
-    for card in rng.sample(deck, min(len(deck), 2 * count)):
+    for card in drawn:
         if count and not card.topic & told:
             told |= card.topic
             count -= 1

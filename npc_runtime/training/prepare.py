@@ -1,4 +1,5 @@
-"""Packing a corpus folder for training: shards of dialogues and prose, and copies of scenes, cards and tokenizer."""
+"""Packing a corpus folder for training: shards of dialogues and prose, copies of scenes, cards and tokenizer, and the
+facts that plain sentences of the prose tell (see reading)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from npc_runtime.tokenizer import SentencePieceTokenizer
 from npc_runtime.training.corpus import LEFT_OUT, CorpusError, read_dialogues, read_prose, read_scenes
+from npc_runtime.training.reading.deck import write_prose_facts
 from npc_runtime.training.render import Renderer
 from npc_runtime.training.shards import make_shard, write_shard
 from npc_runtime.training.tokenizer import sample_lines, train_tokenizer
@@ -36,10 +38,13 @@ def prepare(corpus: Path, out: Path, left_out: Sequence[str] = LEFT_OUT) -> Iter
         (out / part).mkdir(parents=True, exist_ok=True)
         for path in sorted((corpus / part).iterdir()):
             shutil.copyfile(path, out / part / path.name)  # without its mode: a corpus may be read-only
+    prose = [path for path in sorted(corpus.glob("prose-*")) if not _left_out(path, left_out)]
+    if prose:
+        yield f"{write_prose_facts(prose, out / 'cards')} facts read out of prose"
     renderer = Renderer(SentencePieceTokenizer(out / TOKENIZER))
     for path in sorted(corpus.glob("dialogues-*")) + sorted(corpus.glob("prose-*")):
         name = path.name.split(".")[0]
-        if any(name.endswith(f"-{source}") for source in left_out):
+        if _left_out(path, left_out):
             yield f"{name} left out"
             continue
         if name.startswith("dialogues-"):
@@ -48,6 +53,10 @@ def prepare(corpus: Path, out: Path, left_out: Sequence[str] = LEFT_OUT) -> Iter
             shard = make_shard(name, (renderer.prose(text) for text in read_prose(path)))
         size = write_shard(shard, out).stat().st_size
         yield f"{name}: {len(shard)} documents, {len(shard.tokens)} tokens, {size} bytes"
+
+
+def _left_out(path: Path, sources: Sequence[str]) -> bool:
+    return any(path.name.split(".")[0].endswith(f"-{source}") for source in sources)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
