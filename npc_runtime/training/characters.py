@@ -26,7 +26,7 @@ from npc_runtime.training.threads import (
     usable,
     value_slots,
 )
-from npc_runtime.training.values import UNWRITTEN, Values
+from npc_runtime.training.values import NEWS, NOTED, UNWRITTEN, Values
 
 if TYPE_CHECKING:
     import random
@@ -52,33 +52,6 @@ READ = 0.6
 """Share of single facts that are read out of prose, where there are any: they are many, and in words of all kinds."""
 TOLD = 0.25
 """Share of single facts of others than the character that the player tells, or an event shows, in the talk."""
-TELLINGS = (
-    "{x}.",
-    "{x}.",
-    "Did you hear? {x}.",
-    "I heard something. {x}.",
-    "They say {y}.",
-    "You should know that {y}.",
-    "I saw it myself: {y}.",
-    "Remember this: {y}.",
-    "By the way, {y}.",
-    "E: {x}.",
-    "E: {x}.",
-)
-NOTED = (
-    "Is that so?",
-    "I see.",
-    "Good to know.",
-    "I'll remember that.",
-    "So that's how it is.",
-    "You don't say.",
-    "I had not heard that.",
-    "Hm. Thank you.",
-    "I'll keep it in mind.",
-    "Well, well.",
-    "Noted.",
-    "News travels.",
-)
 
 Part = tuple[list[str], list[list["Step"]]]
 """Facts for a header, and threads that ask for them."""
@@ -126,8 +99,8 @@ def _drawn(cards: Cards, count: int, rng: random.Random, unseen: bool) -> Iterat
 
 
 def _news(fact: str, rng: random.Random) -> Step:
-    """Something that the player tells, or that is seen to happen."""
-    telling = rng.choice(TELLINGS)
+    """The player tells a fact, or it is seen to happen."""
+    telling = rng.choice(NEWS)
     line = heard(telling.replace("{x}", fact[:1].upper() + fact[1:]).replace("{y}", fact), rng)
     return (line,) if line.who == "event" else (line, said(rng.choice(NOTED), rng, ACK))
 

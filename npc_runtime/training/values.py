@@ -44,6 +44,8 @@ UNWRITTEN = _words("unwritten")
 """What is said to a question about oneself that nothing in the header answers."""
 GUARDED = _words("guarded")
 """What is said to keep a secret."""
+NEWS, NOTED = _words("news"), _words("noted")
+"""How a player tells a fact ({x}, or {y} within a sentence) or an event shows it, and what is said to that."""
 LEADS, LEAD_ACKS, LED_NAMES = _words("leads"), _words("lead_acks"), _words("led_names")
 LED = {"her": frozenset(_words("led_her")), "his": frozenset(_words("led_his")), "its": frozenset(_words("led_its"))}
 """Nouns whose name is told in a line of its own, and how it speaks of them."""
