@@ -94,7 +94,7 @@ def _of_many(rng: random.Random, persona: Persona, deck: Sequence[Known]) -> Pro
     asked = rng.choice(tellings)
     spot = rng.choice([spot for spot in asked.card.spots if spot.ask])
     persona = replace(persona, knows=tuple(telling.fact for telling in tellings), wants="")
-    return Probe(persona, (Line("player", asked.spoken(rng.choice(spot.ask))),), (asked.value(spot),))
+    return Probe(persona, (Line("player", asked.asked(rng.choice(spot.ask))),), (asked.value(spot),))
 
 
 def _in_talk(rng: random.Random, persona: Persona, card: TalkCard, steps: Sequence[tuple[int, set[str]]]) -> Probe:

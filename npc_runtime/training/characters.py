@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from npc_runtime.training.kindred import swapped
+from npc_runtime.training.kindred import single
 from npc_runtime.training.known import Telling, apart
 from npc_runtime.training.restate import stated
+from npc_runtime.training.retold import Retold
 from npc_runtime.training.talks import asked, holding
 from npc_runtime.training.threads import (
-    ACK,
     ANSWER,
     HONEST,
     RESTATED,
@@ -26,14 +26,13 @@ from npc_runtime.training.threads import (
     usable,
     value_slots,
 )
-from npc_runtime.training.values import NEWS, NOTED, UNWRITTEN, Values
+from npc_runtime.training.values import UNWRITTEN, Values
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator, Sequence
 
     from npc_runtime.training.cards import Cards, TalkCard, TalkStep
-    from npc_runtime.training.known import Known
     from npc_runtime.training.threads import Step
 
 MISSING = 0.15
@@ -48,10 +47,8 @@ MEDLEY = 0.75
 """Share of such headers that are single facts alone, which are far more than the characters."""
 SINGLES, MORE = (4, 10), (0, 2)
 """Fewest and most single facts of such a header, and of one that is a character's."""
-READ = 0.6
-"""Share of single facts that are read out of prose, where there are any: they are many, and in words of all kinds."""
 TOLD = 0.25
-"""Share of single facts of others than the character that the player tells, or an event shows, in the talk."""
+"""Share of single facts that the player tells, of himself or others, or an event shows, in the talk."""
 
 Part = tuple[list[str], list[list["Step"]]]
 """Facts for a header, and threads that ask for them."""
@@ -77,32 +74,19 @@ def _character_and_others(
 
 
 def _singles(cards: Cards, count: int, rng: random.Random, pronoun: dict[str, str], unseen: bool) -> Iterator[Part]:
-    for card in apart(_drawn(cards, 2 * count, rng, unseen), count):
+    for card in apart((single(cards, rng, unseen) for _ in range(2 * count)), count):
         asked = 0 if rng.random() < SPARED else 1 + (rng.random() < AGAIN)
-        telling = Telling(card, Values(rng, unseen, pronoun), rng)
+        fact = Retold(card, rng, unseen)
+        if fact.fits and rng.random() < TOLD:
+            yield [], [[fact.tell(), *(fact.ask() for _ in range(asked))]]
+            continue
+        telling, gone = Telling(card, Values(rng, unseen, pronoun), rng), rng.random() < MISSING
         able = [spot for spot in card.spots if spot.ask]
         spots = rng.sample(able, min(asked, len(able)))
-        told = not card.own and rng.random() < TOLD
-        gone = not told and rng.random() < MISSING
-        steps = [_question(spot.ask, spot.answer, card.fact, telling.spoken, gone, rng) for spot in spots]
-        if told:
-            yield [], [[_news(telling.fact, rng), *steps]]
-        else:
-            yield ([] if gone else [telling.fact]), [[step] for step in steps]
-
-
-def _drawn(cards: Cards, count: int, rng: random.Random, unseen: bool) -> Iterator[Known]:
-    """Single facts by hand and read, of either as many as `READ` says; in other words where they are for training."""
-    for _ in range(count):
-        card = rng.choice(cards.read if cards.read and rng.random() < READ else cards.known)
-        yield card if unseen else swapped(card, rng)
-
-
-def _news(fact: str, rng: random.Random) -> Step:
-    """The player tells a fact, or it is seen to happen."""
-    telling = rng.choice(NEWS)
-    line = heard(telling.replace("{x}", fact[:1].upper() + fact[1:]).replace("{y}", fact), rng)
-    return (line,) if line.who == "event" else (line, said(rng.choice(NOTED), rng, ACK))
+        steps = [
+            _question(spot.ask, spot.answer, card.fact, (telling.asked, telling.spoken), gone, rng) for spot in spots
+        ]
+        yield ([] if gone else [telling.fact]), [[step] for step in steps]
 
 
 def character(card: TalkCard, values: Values, rng: random.Random) -> Part:
@@ -144,21 +128,24 @@ def _alone(card: TalkCard, fact: str, wanted: dict[int, set[str]]) -> bool:
 def _exchange(step: TalkStep, facts: list[str], gone: bool, values: Values, rng: random.Random) -> Step:
     """One question about facts, and its answer."""
     fact = facts[0] if len(facts) == 1 else ""
-    return _question(step.say, step.reply, fact, values.fill, gone, rng, step.mood)
+    return _question(step.say, step.reply, fact, (values.fill, values.fill), gone, rng, step.mood)
 
 
 def _question(
     says: Sequence[str],
     replies: Sequence[str],
     fact: str,
-    fill: Callable[[str], str],
+    fill: tuple[Callable[[str], str], Callable[[str], str]],
     gone: bool,
     rng: random.Random,
     moods: Sequence[str] = (),
 ) -> Step:
-    """A question, and its answer: a reply, now and then the `fact` itself where there is one, or honest ignorance."""
-    question = heard(aside(fill(reworded(rng.choice(says), rng)), rng), rng)
+    """A question, and its answer: a reply, now and then the `fact` itself where there is one, or honest ignorance.
+
+    `fill` fills the slots of a question and those of an answer.
+    """
+    question = heard(aside(fill[0](reworded(rng.choice(says), rng)), rng), rng)
     if gone:
         return (question, said(rng.choice(UNWRITTEN), rng, HONEST))
     plain = stated(fact) if fact and rng.random() < RESTATED / 2 else ""
-    return (question, said(fill(plain or brief(rng.choice(replies), rng)), rng, ANSWER, moods))
+    return (question, said(fill[1](plain or brief(rng.choice(replies), rng)), rng, ANSWER, moods))

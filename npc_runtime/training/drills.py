@@ -14,6 +14,8 @@ from npc_runtime.persona import Persona
 from npc_runtime.training import header, pairs, threads
 from npc_runtime.training.cards import CORE
 from npc_runtime.training.characters import whole
+from npc_runtime.training.kindred import single
+from npc_runtime.training.retold import Retold
 from npc_runtime.training.talks import Talks, talk
 from npc_runtime.training.values import ASKING, Values
 from npc_runtime.training.vary import Renamer, texts
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from npc_runtime.training.cards import Cards, PersonaCard, PlayerCard, SmalltalkCard
     from npc_runtime.training.corpus import Line, Scene
+    from npc_runtime.training.known import Known
     from npc_runtime.training.threads import Fact, Step
 
 _SKIPPED_TALK = frozenset(
@@ -62,6 +65,9 @@ UNWRITTEN = 0.4
 CORE_SHARE = 0.45
 """Share of told facts that are of the kinds players use most: at 0.3, with decks grown wide, models trained on gave
 back 86 to 91 % of what was told 20 exchanges before, where the one they came from gave 95."""
+RETOLD = 0.3
+"""Share of facts told that come from decks of single facts (see retold): they are of every kind, where cards are of
+hundreds; the same variety taught the reading of headers."""
 CHARACTER = 0.45
 """Chance that the whole header is written to be asked about; see characters."""
 OPENING = 0.3
@@ -88,7 +94,7 @@ ROUND, ROUNDS = 60, 3
 length, questions about the header were a third as frequent in long ones, and training on these unlearned them."""
 
 GRAMMAR = 0.5
-"""Share of facts, told or the character's own, that a grammar makes; the rest come from cards."""
+"""Share of facts, told but not single ones, or the character's own, that a grammar makes; the rest come from cards."""
 
 BESIDE = 0.25
 """Chance that something very near to a grammar's fact is asked as well: as much a balance as NEVER_TOLD."""
@@ -259,6 +265,7 @@ class Drills:
             if plan.takes(facts):
                 plan.known += facts
                 plan.threads += asked
+                plan.used |= set() if facts else {f"about {word}" for thread in asked for word in _heard_of(thread[:1])}
         rng.shuffle(plan.known)
 
     def _opening(self, plan: _Plan, rng: random.Random) -> Step:
@@ -297,7 +304,9 @@ class Drills:
         return None if threads.near(one) & threads.near(other) else pairs.joined(rng, one, other)
 
     def _drawn(self, rng: random.Random) -> Sequence[Fact]:
-        """Facts to tell that belong together: a grammar's, or a card's alone."""
+        """Facts to tell that belong together: a single one, a grammar's, or a card's alone."""
+        if self.cards.known and rng.random() < RETOLD:
+            return [Retold(single(self.cards, rng, self.unseen), rng, self.unseen)]
         if self._grammars and rng.random() < GRAMMAR:
             return rng.choice(self._grammars).draw(rng, self.unseen)
         return [threads.Facts(self._card(rng), rng, self.unseen)]
@@ -329,8 +338,11 @@ class Drills:
     def _add_questions(self, plan: _Plan, rng: random.Random, rounds: int) -> None:
         """Things never told, facts and wants of the header, secrets, and questions about who the character is."""
         for _ in range(sum(rng.choice(NEVER_TOLD) for _ in range(rounds))):
-            deck = self.cards.player if rng.random() < 0.6 or not self._core else self._core
-            self._add_never_told(plan, rng.choice(deck), rng)
+            if self.cards.known and rng.random() < RETOLD:
+                self._add_untold(plan, single(self.cards, rng, self.unseen), rng)
+            else:
+                deck = self.cards.player if rng.random() < 0.6 or not self._core else self._core
+                self._add_never_told(plan, rng.choice(deck), rng)
         for _ in range(rounds if self._facts else 0):
             self._add_header_questions(plan, rng, rounds)
         for maker in self._lore:
@@ -369,6 +381,13 @@ class Drills:
             plan.used |= kin
             plan.unsaid |= _topic(card, step[0])
             plan.threads.append([step])
+
+    def _add_untold(self, plan: _Plan, card: Known, rng: random.Random) -> None:
+        fact = Retold(card, rng, self.unseen)
+        if fact.fits and not fact.kin & plan.used:
+            plan.used |= fact.kin
+            plan.unsaid |= card.topic
+            plan.threads.append([fact.untold()])
 
     def _add_known(self, plan: _Plan, card: PersonaCard, rng: random.Random, marked: bool, more: int = 0) -> None:
         self._own(plan, *threads.persona_fact(card, rng, plan.pronoun, self.unseen, marked, more))
@@ -477,13 +496,21 @@ def exchanges(lines: Sequence[Line]) -> list[Step]:
 
 def _said(scene: Scene) -> frozenset[str]:
     """Words the player says in a scene."""
-    return frozenset(re.findall("[a-z]{3,}", " ".join(x.text for x in scene.lines if x.who == "player").lower()))
+    return frozenset(_words(x.text for x in scene.lines if x.who == "player"))
+
+
+def _heard_of(steps: Sequence[Step]) -> set[str]:
+    """Words that tell what is told or asked in some steps."""
+    return _words(line.text for step in steps for line in step if line.who != "npc") - ASKING
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return set(re.findall("[a-z]{3,}", " ".join(texts).lower()))
 
 
 def _topic(card: PlayerCard, question: Line) -> set[str]:
     """Words that tell what a question about a card is about."""
-    asked = f"{question.text} {card.kind.replace('_', ' ')} {' '.join(card.nouns)}"
-    return set(re.findall("[a-z]{3,}", asked.lower())) - ASKING
+    return _words((question.text, card.kind.replace("_", " "), *card.nouns)) - ASKING
 
 
 def _heard(lines: Sequence[Line]) -> list[Step]:

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
+    from npc_runtime.training.cards import Cards
+
 SWAPPED, EACH = 0.7, 0.7
 """Share of facts of which words are changed, and of those words."""
+
+READ = 0.6
+"""Share of single facts that are read out of prose, where there are any: they are many, and in words of all kinds."""
 
 _KIN = {
     word.replace("_", " "): tuple(other.replace("_", " ") for other in words.split())
@@ -24,6 +29,12 @@ _KIN = {
     for word in words.split()
 }
 _WORD = re.compile(rf"\b(an? )?({'|'.join(sorted(map(re.escape, _KIN), key=len, reverse=True))})(s?)\b", re.IGNORECASE)
+
+
+def single(cards: Cards, rng: random.Random, unseen: bool) -> Known:
+    """A single fact, by hand or read; in other words where it is for training."""
+    card = rng.choice(cards.read if cards.read and rng.random() < READ else cards.known)
+    return card if unseen else swapped(card, rng)
 
 
 def swapped(card: Known, rng: random.Random) -> Known:

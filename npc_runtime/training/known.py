@@ -23,7 +23,7 @@ from npc_runtime.training.values import ASKING, slots
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from npc_runtime.training.values import Values
 
@@ -32,7 +32,9 @@ Texts = tuple[str, ...]
 _SPOT = re.compile(r"\[([^\[\]]*)\]")
 _HELD = re.compile(r"\{(\d)\}")
 _PRONOUN = re.compile(r"\{(?:they|them|their)\}")
-_FIRST_PERSON = {"{they}": "I", "{them}": "me", "{their}": "my"}
+FIRST = {"{they}": "I", "{them}": "me", "{their}": "my"}
+SECOND = {"{they}": "you", "{them}": "you", "{their}": "your"}
+"""How one speaks of oneself, and of somebody to his face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +81,30 @@ class Telling:
         """As the header tells it."""
         return self._values.fill(_HELD.sub(lambda found: self._held[int(found[1]) - 1], self.card.fact))
 
-    def spoken(self, text: str) -> str:
-        """A question or answer: what its spots hold is said by the character, with a capital where a sentence opens."""
+    def spoken(self, text: str, person: Mapping[str, str] = FIRST) -> str:
+        """What a character says, or another `person`: with a capital where what a spot holds opens a sentence."""
 
         def value(found: re.Match[str]) -> str:
-            held = _PRONOUN.sub(lambda pronoun: _FIRST_PERSON[pronoun[0]], self._held[int(found[1]) - 1])
+            held = _PRONOUN.sub(lambda pronoun: person[pronoun[0]], self._held[int(found[1]) - 1])
             opens = text[: found.start()].rstrip()[-1:] in ("", ".", "!", "?")
             return held[:1].upper() + held[1:] if opens else held
 
         return self._values.fill(_HELD.sub(value, text))
 
-    def value(self, spot: Spot) -> str:
+    def asked(self, text: str) -> str:
+        """A question to the character."""
+        return self.spoken(text, SECOND)
+
+    def value(self, spot: Spot, person: Mapping[str, str] = FIRST) -> str:
         """What a spot holds."""
-        return self.spoken(f", {{{self.card.spots.index(spot) + 1}}}")[2:]
+        return self.spoken(f", {{{self.card.spots.index(spot) + 1}}}", person)[2:]
+
+    def change(self, at: int, rng: random.Random) -> bool:
+        """Puts something else into the spot of that index; False where nothing else may stand there."""
+        others = [value for value in self.card.spots[at].values if value != self._held[at]]
+        if others:
+            self._held[at] = rng.choice(others)
+        return bool(others)
 
 
 def apart(drawn: Iterable[Known], count: int) -> Iterator[Known]:

@@ -49,6 +49,8 @@ every time, and a small model that has to say something there says "and he's got
 REWORDED = 0.4
 """Share of the player's lines that are reworded."""
 _FIRST = re.compile(r"(?:[^.!?\s]+ ){0,24}[^.!?\s]+[.!](?= [A-Z{])")
+_WHOSE = ("i", "me", "my", "mine", "you", "your", "yours")
+"""Words that are never lost: "where did keep the mule" asks of nobody."""
 _FILLERS = ("really", "just", "well", "now", "please", "maybe", "actually", "still", "also", "so", "uh", "like", "then")
 
 _ASIDES = [
@@ -159,7 +161,7 @@ def reworded(text: str, rng: random.Random) -> str:
     A dozen phrasings a card are soon known by heart; what should be learned is what they mean.
     """
     words = text.split(" ")
-    free = [at for at, word in enumerate(words) if "{" not in word and word.isalpha() and at > 0]
+    free = [at for at, word in enumerate(words) if at and word.isalpha() and word.lower() not in _WHOSE]
     if len(words) < 4 or not free or text.startswith("E: ") or rng.random() > REWORDED:
         return text
     at = rng.choice(free)

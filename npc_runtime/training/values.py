@@ -44,8 +44,10 @@ UNWRITTEN = _words("unwritten")
 """What is said to a question about oneself that nothing in the header answers."""
 GUARDED = _words("guarded")
 """What is said to keep a secret."""
-NEWS, NOTED = _words("news"), _words("noted")
-"""How a player tells a fact ({x}, or {y} within a sentence) or an event shows it, and what is said to that."""
+NEWS, CONFIDED, AMENDED = _words("news"), _words("confided"), _words("amended")
+"""How a player tells a fact ({x}, or {y} within a sentence) or an event shows it; one of himself; and a correction."""
+NOTED, UNTOLD = _words("noted"), _words("untold")
+"""What is said to that, and to a question about the player that he never told the answer of."""
 LEADS, LEAD_ACKS, LED_NAMES = _words("leads"), _words("lead_acks"), _words("led_names")
 LED = {"her": frozenset(_words("led_her")), "his": frozenset(_words("led_his")), "its": frozenset(_words("led_its"))}
 """Nouns whose name is told in a line of its own, and how it speaks of them."""
@@ -54,6 +56,8 @@ DULL = frozenset(_words("dull"))
 """Words of a kind's name that say nothing of what the fact is about."""
 ASKING = frozenset(_words("asking"))
 """Words of questions that tell nothing of what is asked."""
+BEFORE_SUBJECTS = _words("before_subjects")
+"""Words after which "you" is who does something, and not to whom it is done."""
 _UNITS, _TENS = _words("units"), _words("tens")
 _NUMBERS = (*_UNITS, "eighteen", "nineteen")
 
