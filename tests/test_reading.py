@@ -24,7 +24,7 @@ PASTS = "carried walked opened closed wanted lived hurried"
 TEXT = " ".join(
     [*(f"He saw the {noun} in it." for noun in NOUNS.split()), *(f"He had to {verb} it." for verb in VERBS.split())]
     + [f"He {past} on and on." for past in PASTS.split()]
-    + ["Then said the miller in Harwick to Anna. So said the king to Anna, and then he went on."]
+    + ["Then said the miller in Harwick to Anna. So said the king to Anna, and then he went on. Anna keeps on."]
 )
 WORDS = Lexicon.of([TEXT] * 60)
 
@@ -72,6 +72,8 @@ def test_a_corpus_shows_what_its_words_are() -> None:
         ("The miller closed the door because the king walked to the town", "Why did {1} close", "{3}."),
         ("I keep the letter in my hat", "Where do you keep", "I keep {1} {2}."),
         ("His sister opened the door", "Who opened {2}?", "{1} opened {2}."),
+        ("My sister keeps a sack in my hat", "What does {1} keep {2}?", "{1} keeps {3} {2}."),
+        ("I will buy the stable from the king", "Who will you buy {1} from?", "I will buy {2} from {1}."),
     ],
 )
 def test_what_is_asked_of_a_sentence(sentence: str, question: str, answer: str) -> None:
@@ -112,10 +114,14 @@ def test_what_is_not_wholly_understood_is_left(sentence: str) -> None:
 def test_plain_sentences_are_those_without_speech_and_side_remarks() -> None:
     text = (
         'Mr. Harwick opened the door. "I keep a shop in Dover. Who are you?" he asked. The king, an old man, sat. '
-        "Anna walked to the mill, and nobody saw her. He paid 9 pence. She left; the door closed."
+        "Anna walked to the mill, and nobody saw her. He paid 9 pence. She left; the door closed. "
+        '"We\'ve a mill by the river, and it pays," she said. "Our king will buy it. We shall see."'
     )
     assert list(plain_sentences(text)) == [
         "I keep a shop in Dover",
+        "I have a mill by the river",
+        "My king will buy it",
+        "I will see",
         "Mr Harwick opened the door",
         "Anna walked to the mill",
         "She left",
@@ -132,7 +138,8 @@ def test_a_deck_of_prose_is_written_beside_the_cards(tmp_path: Path) -> None:
     count = write_prose_facts([file], tmp_path)
     cards = cards_in(tmp_path)
     assert len(cards.read) == count == len(read_known((tmp_path / NAME).read_text("utf-8"), NAME))
-    assert sum(" open" in card.fact for card in cards.read) == OF_A_VERB
+    assert sum(" open" in card.fact and not card.own for card in cards.read) == OF_A_VERB
+    assert sum(card.fact.startswith("{they} open") for card in cards.read) == OF_A_VERB  # the king's deeds, of oneself
     assert not cards.known
     kept, held_out = cards.split()
     assert kept.read == cards.read

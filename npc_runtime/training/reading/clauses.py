@@ -41,7 +41,24 @@ _OTHERS = {
     "she": frozenset({"his", "him", "he", "they", "their", "them"}),
     "they": frozenset({"he", "she", "his", "her", "him"}),
 }
-_OF_OTHERS = frozenset(["he", "she", "they", "his", "her", "their", "him", "them", "you", "your", "me", "we", "I'm"])
+_OF_OTHERS = frozenset(
+    ["he", "she", "they", "his", "her", "their", "him", "them", "you", "your", "me", "we", "us", "I'm", "I"]
+)
+_WRITTEN_OUT = [
+    (re.compile(pattern), text)
+    for pattern, text in (
+        ("^(?:I'm|We're|We are)\\b", "I am"),
+        ("^(?:I've|We've|We have)\\b", "I have"),
+        ("^(?:I'll|We'll|We will|(?:I|We) shall)\\b", "I will"),
+        ("^We were\\b", "I was"),
+        ("^We\\b", "I"),
+        ("^Our\\b", "My"),
+        ("\\bour\\b", "my"),
+    )
+]
+"""What several people say they do, one does as well."""
+_OF_NOW = {"am": "was", "is": "was", "are": "were", "have": "had", "has": "had"}
+_MODALS = ("could", "would", "will", "can", "must")
 _NEVER_VERBS = frozenset({"been", "said", "thought", "did"})
 _WHOLE_TIMES = {"every": "often", "each": "often", "all": "span", "last": "time", "next": "time", "one": "time"}
 _WHOLE_TIMES |= {"that": "time"}
@@ -93,8 +110,12 @@ def plain_sentences(text: str) -> Iterator[str]:
     text = _TITLE.sub(r"\1 ", text)
     for quote in _QUOTED.findall(text):
         for sentence in _ENDS.split(quote):
-            if sentence.startswith("I ") and sentence[-1] in ".;," and not _NOT_PLAIN.search(sentence[:-1]):
-                yield sentence[:-1]
+            if sentence and sentence[-1] in ".;," and not _NOT_PLAIN.search(sentence[:-1]):
+                first = _OPENING.split(sentence[:-1])[0]
+                for pattern, written in _WRITTEN_OUT:
+                    first = pattern.sub(written, first)
+                if first.startswith(("I ", "My ")) and "," not in first:
+                    yield first
     for sentence in _ENDS.split(text):
         if sentence and sentence[-1] in ".;" and not _NOT_PLAIN.search(sentence[:-1]):
             first = _OPENING.split(sentence[:-1])[0]
@@ -113,18 +134,17 @@ class Clauses:
         tokens = sentence.split()
         if not SHORTEST <= len(tokens) <= LONGEST or _UNFIT.search(sentence):
             return None
-        own = tokens[0] == "I"
+        own = tokens[0] in ("I", "My")
         if own:
-            if _OF_OTHERS & set(tokens[1:]) or "I" in tokens[1:]:
+            if _OF_OTHERS & set(tokens[1:]):
                 return None
-            tokens = ["He", *("his" if token == "my" else token for token in tokens[1:])]
-        now = own and (
-            tokens[1] in ("am", "have") or (self._words.is_verb(tokens[1]) and tokens[1] not in self._words.past)
-        )
+            tokens = ["He" if tokens[0] == "I" else "His", *("his" if token == "my" else token for token in tokens[1:])]
         started = self._subject(tokens)
         if started is None:
             return None
         subject, at = started
+        verb = tokens[at] if at < len(tokens) else ""
+        now = own and (verb in _OF_NOW or (self._words.present(verb) != "" and verb not in self._words.past))
         if at < len(tokens) - 2 and self._words.is_adverb(tokens[at]) and tokens[at + 1] in self._words.past:
             tokens = tokens[:at] + tokens[at + 1 :]
         return self._rest(subject, tokens, at, now) if at < len(tokens) else None
@@ -163,13 +183,13 @@ class Clauses:
 
     def _verb(self, tokens: Sequence[str], at: int, now: bool) -> tuple[str, str, str, str, int] | None:
         """(auxiliary, form, verb, adjective, where the rest begins)."""
-        word = {"am": "was", "have": "had"}.get(tokens[at], tokens[at]) if now else tokens[at]
+        word = (_OF_NOW.get(tokens[at]) or self._words.present(tokens[at])) if now else tokens[at]
         after = tokens[at + 1] if at + 1 < len(tokens) else ""
         if word in ("was", "were"):
             return self._being(tokens, at, word, after)
         if word == "had" and after in self._words.participles and after != "had":
             return ("have" if now else "had"), after, self._words.participles[after], "", at + 2
-        if word in ("could", "would") and self._words.is_verb(after) and after != "have":
+        if word in _MODALS and self._words.is_verb(after) and after != "have":
             return word, after, after, "", at + 2
         if now and word != "had":
             return "", word, word, "", at + 1

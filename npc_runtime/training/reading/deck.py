@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npc_runtime.training.corpus import read_prose
 from npc_runtime.training.reading.clauses import Clauses, plain_sentences
 from npc_runtime.training.reading.questions import Questions
-from npc_runtime.training.reading.words import Lexicon
+from npc_runtime.training.reading.words import POSSESSIVES, Lexicon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from npc_runtime.training.reading.clauses import Clause
+    from npc_runtime.training.reading.clauses import Clause, NounPhrase
 
 NAME = "read-prose.txt"
 OF_A_VERB = 500
@@ -27,6 +28,8 @@ def prose_facts(files: Sequence[Path], seed: int = 5) -> Iterator[str]:
     words = Lexicon.of(text for path in files for text in read_prose(path))
     rng = random.Random(seed)
     clauses = _kept(_clauses(files, words), rng)
+    clauses += [replace(clause, subject=None) for clause in clauses if clause.subject and _one_person(clause.subject)]
+    rng.shuffle(clauses)
     questions = Questions(clauses, words, rng)
     yield from filter(None, map(questions.block, clauses))
 
@@ -44,6 +47,11 @@ def _clauses(files: Sequence[Path], words: Lexicon) -> list[Clause]:
         for text in read_prose(path):
             seen.update(dict.fromkeys(plain_sentences(text)))
     return [clause for clause in map(parser.clause, seen) if clause]
+
+
+def _one_person(subject: NounPhrase) -> bool:
+    """Whether what a subject does the character may do as well."""
+    return subject.person and not subject.plural and not subject.number and subject.determiner not in POSSESSIVES
 
 
 def _kept(clauses: list[Clause], rng: random.Random) -> list[Clause]:

@@ -86,6 +86,11 @@ class Lexicon:
         """Whether a word is a verb as it stands after "to"."""
         return word in self.past_of and word != "be"
 
+    def present(self, word: str) -> str:
+        """The verb of which a word is a form of the present: keep, keeps; "" for other words."""
+        stems = (word, word.removesuffix("s"), word.removesuffix("es"), f"{word.removesuffix('ies')}y")
+        return next((stem for stem in stems if self.is_verb(stem)), "")
+
     def is_noun(self, word: str) -> bool:
         """Whether a word stands often enough where nouns do."""
         return self.as_noun[word] >= min(40, 0.12 * self.count[word])
