@@ -24,7 +24,7 @@ GIZMO, LADDER, OATH = read_known(
 = {1}. | I kept it {1}. | My gizmo? {1}.
 
 the ladder leans on [the oak|the wall]
-1 Where does the ladder lean?
+1 Where does the ladder lean? | What do you lean it on?
 = On {1}.
 
 {they} swore {themselves} to [the king]
@@ -105,6 +105,8 @@ def test_what_is_nobodys_own_is_told_or_seen_and_never_asked_of_the_character() 
     assert {step[0].who for step in tellings} == {"player", "event"}
     assert all("he ladder leans on the" in step[0].text for step in tellings if step[0].text[:1].isupper())
     assert Retold(LADDER, random.Random(1)).beside() is None
+    asked = {Retold(LADDER, random.Random(seed)).ask()[0].text.lower() for seed in range(50)}
+    assert not any(re.search(r"\byou\b(?! remember)", text) for text in asked)
     assert Retold(LADDER, random.Random(1)).untold()[1].text in UNWRITTEN
 
 

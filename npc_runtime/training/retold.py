@@ -53,6 +53,7 @@ _ANSWERED = (
     (r"\bme\b", "you"),
 )
 _OF_THE_PLAYER = re.compile(r"\b(?:I|me|my|mine|we|us|our)\b|n't you\b")
+_OF_THE_CHARACTER = re.compile(r"\b(?:you|your|yours)\b", re.IGNORECASE)
 _OPENS = re.compile(r"(?:^|(?<=[.!?] ))[a-z]")
 
 
@@ -66,7 +67,7 @@ def asked_of_oneself(question: str) -> str:
     for pattern, new in _ASKED:
         rest = re.sub(pattern, new, rest, flags=re.IGNORECASE)
     rest = _SUBJECT.sub(lambda found: f"{found[0][:-3]}I", rest)
-    if re.search(r"\byou\b", rest, re.IGNORECASE):
+    if _OF_THE_CHARACTER.search(rest):
         return ""  # an object, perhaps: "Who sold you the mule?"
     return f"{first}{_capital(rest) if not first and question[:1].isupper() else rest}"
 
@@ -164,10 +165,10 @@ class Retold:
 
 def _turned(spot: Spot, own: bool) -> tuple[list[str], list[str]]:
     """(questions, answers) as the player asks of what he told; ([], []) where either is lacking."""
-    if not own:
-        return list(spot.ask), list(spot.answer)
-    asks, answers = (
-        list(filter(None, map(asked_of_oneself, spot.ask))),
-        list(filter(None, map(answered_to, spot.answer))),
-    )
-    return (asks, answers) if asks and answers else ([], [])
+    asks, answers = list(spot.ask), list(spot.answer)
+    if own:
+        asks, answers = list(map(asked_of_oneself, asks)), list(map(answered_to, answers))
+    else:  # what is nobody's own is asked without the character: not "What do you sell?"
+        asks = [text for text in asks if not _OF_THE_CHARACTER.search(_LEAD.sub("", text))]
+    found = [text for text in asks if text], [text for text in answers if text]
+    return found if all(found) else ([], [])
