@@ -23,11 +23,12 @@ from npc_runtime.training.cards import (
     read_cards,
 )
 from npc_runtime.training.corpus import CorpusError, Line, Scene, held_out
-from npc_runtime.training.drills import Drills, Shape, exchanges
+from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.header import temperament
 from npc_runtime.training.pairs import joined
 from npc_runtime.training.pairs import written as written_pair
 from npc_runtime.training.values import GUARDED, Values, number, person, place
+from npc_runtime.training.weave import exchanges
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,6 +19,7 @@ from npc_runtime.training.retold import Retold
 from npc_runtime.training.talks import Talks, talk
 from npc_runtime.training.values import ASKING, Values
 from npc_runtime.training.vary import Renamer, texts
+from npc_runtime.training.weave import SCENE_FILLER, as_filler, woven
 
 if TYPE_CHECKING:
     import random
@@ -41,8 +42,6 @@ _SKIPPED_TALK = frozenset(
 )
 _TRIES = 50
 """Draws of a card's phrasing before it is taken as it comes, and of filler for each exchange of it."""
-SCENE_FILLER = 0.0
-"""Loss weight of the own scene's turns that stand in drills as filler: at 0.125 scenes were learned by heart."""
 
 
 EMBEDDED = 0.2
@@ -204,7 +203,7 @@ class Drills:
             fillers -= self._add_talks(plan, rng, TALKS * fillers)
         self._add_filler(plan, rng, fillers)
         persona = replace(plan.persona, knows=tuple(plan.known), wants=plan.wants)
-        return persona, [*plan.opening, *(line for step in _merged(plan.threads, rng) for line in step)]
+        return persona, [*plan.opening, *(line for step in woven(plan.threads, rng) for line in step)]
 
     def recall(self, rng: random.Random, card: PlayerCard, gap: int, correct: bool = False) -> Probe:
         """A test: one fact told (and corrected), `gap` steps of filler, the question, and what answers it."""
@@ -283,7 +282,7 @@ class Drills:
         plan.used |= kin
         if pair:
             later = [self._later(fact, rng, shape) for fact in facts]
-            plan.threads.append([pair.told, *_merged(later, rng)])
+            plan.threads.append([pair.told, *woven(later, rng)])
         else:
             plan.threads += [self._thread(plan, fact, rng, shape) for fact in facts]
 
@@ -427,7 +426,7 @@ class Drills:
         named = bool({"name", "nickname"} & (plan.used | {known}))
         whole = [scene for scene in plan.scenes if self._fits(scene, plan, named)]
         if whole and count > 1 and rng.random() < WHOLE:
-            steps = _heard(rng.choice(whole).lines)[:count]
+            steps = as_filler(rng.choice(whole).lines)[:count]
             plan.threads.append(steps)
             count -= len(steps)
         for _ in range(_TRIES * count):
@@ -458,7 +457,7 @@ class Drills:
         scene = rng.choice(plan.scenes if own else self._by_name[rng.choice(self._names)])
         if not self._fits(scene, plan, named):
             return []
-        steps = _heard(self._renamer.vary(scene, rng).lines if not own else scene.lines)
+        steps = as_filler(self._renamer.vary(scene, rng).lines if not own else scene.lines)
         start = rng.randrange(max(1, len(steps) - count + 1))
         return steps[start : start + count]
 
@@ -483,17 +482,6 @@ def _remarks(scenes: Iterable[Scene]) -> list[str]:
     return [text for text in said if 2 < len(text.split()) < 15 and "?" not in text and "name" not in text]
 
 
-def exchanges(lines: Sequence[Line]) -> list[Step]:
-    """Turns in steps that each end with an answer."""
-    steps: list[Step] = []
-    start = 0
-    for index, line in enumerate(lines):
-        if line.who == "npc":
-            steps.append(tuple(lines[start : index + 1]))
-            start = index + 1
-    return steps
-
-
 def _said(scene: Scene) -> frozenset[str]:
     """Words the player says in a scene."""
     return frozenset(_words(x.text for x in scene.lines if x.who == "player"))
@@ -511,29 +499,3 @@ def _words(texts: Iterable[str]) -> set[str]:
 def _topic(card: PlayerCard, question: Line) -> set[str]:
     """Words that tell what a question about a card is about."""
     return _words((question.text, card.kind.replace("_", " "), *card.nouns)) - ASKING
-
-
-def _heard(lines: Sequence[Line]) -> list[Step]:
-    """A scene's exchanges as filler."""
-    return [threads.quiet(step, SCENE_FILLER) for step in exchanges(lines)]
-
-
-def _merged(groups: Sequence[Sequence[Step]], rng: random.Random) -> list[Step]:
-    """All steps in one order that keeps each thread's own; some threads span the whole conversation."""
-    placed: list[tuple[float, int, int, Step]] = []
-    for number, steps in enumerate(groups):
-        points = _points(steps, rng)
-        placed += [(point, number, index, step) for index, (point, step) in enumerate(zip(points, steps, strict=True))]
-    return [step for _, _, _, step in sorted(placed, key=lambda entry: entry[:3])]
-
-
-def _points(steps: Sequence[Step], rng: random.Random) -> list[float]:
-    """Where a thread's steps stand between 0 and 1; filler mostly stays together, facts often span it all."""
-    count = len(steps)
-    if count > 2 and steps[0][-1].speech == SCENE_FILLER and rng.random() < 0.7:
-        start = rng.random()
-        return [start + 1e-6 * index for index in range(count)]
-    if count > 1 and rng.random() < 0.4:
-        inner = sorted(0.1 + 0.8 * rng.random() for _ in range(count - 2))
-        return [rng.random() * 0.1, *inner, 0.9 + 0.1 * rng.random()]
-    return sorted(rng.random() for _ in range(count))
