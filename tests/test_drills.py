@@ -122,6 +122,12 @@ def test_never_told_is_answered_by_ignorance_and_secrets_by_guards() -> None:
     assert {line.text for s in steps for line in s if line.who == "npc"} == {"Not a word from me."}
 
 
+def test_of_the_setting_a_character_names_the_place() -> None:
+    card = PersonaCard("setting: {setting}", (), ("Where am I?",), ("You've come to {setting}.",))
+    persona = Persona("Ann", "cook", setting="the mill at Oss, late autumn, a big fire")
+    assert (threads.identity(card, persona, rng()) or ())[-1].text == "You've come to the mill at Oss."
+
+
 @pytest.mark.parametrize(
     "text", ["For you? {number} coppers.", "No spell. Grace.", "The left is {color}. The other {color2}.", "{person}."]
 )

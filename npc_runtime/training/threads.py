@@ -387,7 +387,8 @@ def unwritten(card: PersonaCard, rng: random.Random) -> Step | None:
 
 def identity(card: PersonaCard, persona: Persona, rng: random.Random) -> Step | None:
     """A question that the header's own fields answer; None where the persona lacks such a field."""
-    fields = {"name": persona.name, "role": persona.role, "setting": persona.setting, "want": persona.wants}
+    place = persona.setting.partition(",")[0]  # what follows, "late autumn, a big fire", goes into no sentence
+    fields = {"name": persona.name, "role": persona.role, "setting": place, "want": persona.wants}
     if persona.traits:
         fields["trait"] = rng.choice(persona.traits)
     known = {slot for slot, value in fields.items() if value}
