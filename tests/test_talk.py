@@ -103,6 +103,15 @@ def test_save_and_load_go_on_as_before(runtime, tmp_path):
     assert "  loaded marta (1 turn); now with Marta Thwaite" in shown
 
 
+def test_a_save_of_a_name_too_long_is_refused_and_the_talk_goes_on(runtime):
+    status, shown = talked(runtime, f"/save /tmp/{'x' * 300}", "/save evening\0", "/state")
+    assert status == 1
+    assert sum("File name too long" in line for line in shown) == 1
+    assert sum("null character" in line for line in shown) == 1
+    assert "hint: Choose a shorter name" in shown
+    assert shown[-1].startswith("  digest")
+
+
 def test_rewind_takes_turns_back(runtime):
     status, shown = talked(runtime, "One.", "Two.", "Three.", "/rewind 2", "/rewind", "/rewind", "/rewind two")
     assert "  back at 1 turn; 1 more can be taken back" in shown

@@ -129,6 +129,19 @@ def test_save_and_load_bring_everyone_back(marta: Blocking, tmp_path: Path) -> N
     assert marta.say("marta", "Who am I?").text == reply.text
 
 
+def test_a_path_that_no_disk_takes_is_the_callers_error_alone(marta: Blocking, tmp_path: Path) -> None:
+    speaking = marta.stream("marta", "Tell me all.")
+    with pytest.raises(errors.SaveFailed, match="File name too long") as caught:
+        marta.save(tmp_path / f"{'x' * 300}.npcsave")
+    assert caught.value.hint == "Choose a shorter name"
+    with pytest.raises(errors.SaveError, match="File name too long"):
+        marta.load(tmp_path / f"{'x' * 300}.npcsave")
+    for verb in (marta.save, marta.load):
+        with pytest.raises(errors.BadInput, match=r"null character, got '.*a\\x00b\.npcsave'"):
+            verb("/a\0b.npcsave")
+    assert speaking.reply.finish == "end"
+
+
 def test_relative_paths_mean_our_own_folder(marta: Blocking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert marta.save("one.npcsave").path == str(tmp_path / "one.npcsave")
