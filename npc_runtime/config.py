@@ -79,6 +79,8 @@ class Config:
                 object.__setattr__(self, item.name, value)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise ConfigError(f"`{item.name}` must be of type {kind.__name__}, got {shown(value)}")
+            if kind is str and "\0" in str(value):
+                raise ConfigError(f"`{item.name}` must not hold a null character, got {shown(value)}")
         for name in (
             "prefill_chunk",
             "burst",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,7 @@ class Talk:
             spawned = self.verbs.spawn(npc, self._found(persona), seed=self.seed, replace=True)
         except UnknownPersona as error:
             beside = Path(f"{persona}.toml")
-            hint = f"A file of one lies here: name it, {beside}" if beside.is_file() else error.hint
+            hint = f"A file of one lies here: name it, {beside}" if os.path.isfile(beside) else error.hint
             raise UnknownPersona(error.text, hint) from None
         self.npc, self.names[npc], self._sources[npc] = npc, spawned.name, persona
         self.screen.note(f"  {spawned.name}, {spawned.role}")
