@@ -40,7 +40,8 @@ def persona_check(
         except NpcError as error:
             told = error.faults if isinstance(error, PersonaError) else (error.text,)
             faults += len(told)
-            print(*(f"error: {text}" for text in told), f"hint: {error.hint}", sep="\n", file=sys.stderr)
+            hint = PersonaError.hint if len(told) > 1 else error.hint  # the error's own would send people here
+            print(*(f"error: {text}" for text in told), f"hint: {hint}", sep="\n", file=sys.stderr)
     raise typer.Exit(1 if faults else 0)
 
 

@@ -246,7 +246,7 @@ def test_persona_check_tells_every_fault(run, tmp_path):
     for line, place in zip(errors, places, strict=False):
         assert line.startswith(bad + place)
     assert "worse.toml" in errors[4]
-    assert err.count("hint: ") == 2
+    assert err.count("hint: personas/README.md shows every field by example") == 2
 
 
 def test_persona_check_of_the_shipped_ones_holds(run):
