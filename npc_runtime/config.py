@@ -125,6 +125,11 @@ def load_config(
     known = {field.name for field in fields(Config)}
     named = {key: variables.get(PREFIX + key.upper()) for key in known}
     config = _apply(config, {k: v for k, v in named.items() if v is not None}, "the environment")
+    for key, value in flags.items():
+        if value == "":  # of a variable that was never set, perhaps: what was asked for would silently not be done
+            raise ConfigError(
+                f"`{key}` on the command line must name a folder, got ''", "Leave the option out for none"
+            )
     return _apply(config, {key: value for key, value in flags.items() if value is not None}, "the command line")
 
 
