@@ -213,7 +213,7 @@ def test_help_names_every_command(runtime):
 def test_a_refused_line_is_told_and_the_talk_goes_on(runtime):
     status, shown = talked(runtime, "x" * 5000, "Still there?")
     assert status == 1
-    assert "error: `text` may hold 4096 characters, got 5000" in shown
+    assert "error: a line may hold 4096 characters, got 5000" in shown
     assert shown[-1].endswith(" s")
 
 
@@ -414,3 +414,11 @@ def test_a_line_too_long_is_refused_and_the_talk_goes_on() -> None:
     lines = list(_piped(io.StringIO("hello\n" + "a" * 200_000 + "\n" + "b" * 65536 + "\nbye\n")))
     assert [line[:1] for line in lines] == ["h", "a", "b", "b"]
     assert [len(line) for line in lines] == [6, 65536, 65536, 4]
+
+
+def test_a_line_too_long_is_told_in_the_words_of_the_prompt(runtime):
+    _, shown = talked(runtime, "a" * 5000, "a" * 200_000, "/event " + "a" * 5000)
+    errors = [line for line in shown if line.startswith("error: ")]
+    limit = "error: a line may hold 4096 characters, got"
+    assert errors == [f"{limit} 5000", f"{limit} 65536 or more", f"{limit} 5000"]
+    assert shown.count("hint: Shorten it, or say it in several lines") == 3
