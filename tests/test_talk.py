@@ -116,7 +116,7 @@ def test_rewind_takes_turns_back(runtime):
     status, shown = talked(runtime, "One.", "Two.", "Three.", "/rewind 2", "/rewind", "/rewind", "/rewind two")
     assert "  back at 1 turn; 1 more can be taken back" in shown
     assert "  back at 0 turns; 0 more can be taken back" in shown
-    assert "error: asked to go back 1 turns, 0 are kept" in shown
+    assert "error: turns to go back: 1 asked for, 0 kept" in shown
     assert "error: `/rewind` takes a number of turns, got `two`" in shown
     assert status == 1
     assert [text for kind, text in log(runtime) if kind == "player"] == []

@@ -196,6 +196,8 @@ def test_errors_are_the_typed_classes(marta: Blocking) -> None:
         ("observe", (5, "Bells."), {}, "`npcs` must be a list of texts"),
         ("spawn", ("a", None), {}, "`persona` must be text or a map"),
         ("spawn", ("a", 5), {}, "`persona` must be text or a map"),
+        ("say", ("marta", "Hi"), {"seed": -1}, "`seed` must be from 0 to 9007199254740991, got -1"),
+        ("say", ("marta", "Hi"), {"deadline_ms": -1}, "`deadline_ms` must be from 0 to 3600000, got -1"),
         ("save", (None,), {}, "`path` must be text"),
         ("save", (b"a.npcsave",), {}, "`path` must be text"),
         ("save", ("a.npcsave", "marta"), {}, "`npcs` must be a list of texts"),
