@@ -146,6 +146,11 @@ class Session:
         """A checked line of text."""
         if len(text) > self.config.max_text_chars:
             raise TooLarge(f"`{what}` may hold {self.config.max_text_chars} characters, got {len(text)}")
+        try:
+            text.encode()  # in process nothing else refuses half a character, which no frame can hold
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X}"
+            raise BadInput(f"`{what}` must not hold half a character (a lone surrogate), got {half}") from None
         cleaned = clean(text)
         if not cleaned:
             raise BadInput(f"`{what}` must hold some visible text")
