@@ -135,6 +135,8 @@ def test_a_typed_error_is_two_lines_on_stderr_and_status_1(run, tmp_path):
             ["talk", "--connect", "tcp://127.0.0.1:1", "--bundle", "x"],
             "error: `--bundle` and `--backend` are of no use",
         ),
+        (["talk", "--key", "k" * 32], "error: `--key` is of no use without `--connect`"),
+        (["talk", "--session", "mine"], "error: `--session` is of no use without `--connect`"),
     ],
 )
 def test_an_option_is_not_passed_over_in_silence(run, arguments, told):
