@@ -50,6 +50,12 @@ def test_spawn_tells_who_came(game: Blocking) -> None:
     assert game.spawn("mute", {"name": "Mute", "role": "guard"}).opening is None
 
 
+def test_a_persona_may_be_a_path_of_any_kind(game: Blocking, tmp_path: Path) -> None:
+    file = tmp_path / "perrin.toml"
+    file.write_text('name = "Perrin Auld"\nrole = "ferryman"\n', "utf-8")
+    assert game.spawn("perrin", file).name == game.spawn("twin", str(file)).name == "Perrin Auld"
+
+
 def test_say_gives_a_reply_and_is_repeatable(marta: Blocking) -> None:
     marta.fork("marta", "twin")
     reply = marta.say("marta", "Good evening!")
