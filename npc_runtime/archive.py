@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npc_runtime import save, wire
+from npc_runtime.checks import shown
 from npc_runtime.errors import BadInput, BudgetExceeded, NpcError, SaveError, TooLarge, UnknownNpc
 from npc_runtime.npc import Mark, Npc
 from npc_runtime.persona import persona_from, to_mapping
@@ -60,6 +61,8 @@ class Archive:
                 done(future.result())
             except NpcError as error:
                 failed(error)
+            except Exception as error:  # a defect ends its own request, not the Tick of all
+                failed(NpcError(f"the request failed: {error!r:.200}"))
         return bool(self._open)
 
     def close(self) -> None:
@@ -118,7 +121,9 @@ class Archive:
         if len(text) > MAX_PATH:  # the system would refuse it too, and its error say it all again
             raise TooLarge(f"`path` may hold {MAX_PATH} characters, got {len(text)}")
         path = Path(text)
-        if "\0" in text or path.suffix != SUFFIX:
+        if "\0" in text:
+            raise BadInput(f"`path` must not hold a null character, got {shown(text)}")
+        if path.suffix != SUFFIX:
             raise BadInput(f"`path` must name a `*{SUFFIX}` file, got `{text:.120}`")
         if not folder:
             if not path.is_absolute():

@@ -195,7 +195,7 @@ def find_bundle(name: str) -> Path:
     Raises BundleError listing what was found.
     """
     for folder in (Path(name), _shipped() / name):
-        if (folder / DESCRIPTION).is_file():
+        if os.path.isfile(folder / DESCRIPTION):
             return folder
     known = ", ".join(bundle_names()) or "none"
     raise BundleError(
@@ -253,7 +253,7 @@ def write_bundle(
     replaced, any other folder refused. Raises BundleError and leaves `path` as it was.
     """
     target = Path(path)
-    if target.exists() and not (target / DESCRIPTION).is_file():
+    if os.path.exists(target) and not os.path.isfile(target / DESCRIPTION):
         raise BundleError(f"`{target}` exists and is not a Bundle", "Choose a folder that does not exist yet")
     if bits not in BITS:
         raise BundleError(f"`bits` must be one of {', '.join(map(str, BITS))}, got {bits}")

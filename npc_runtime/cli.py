@@ -120,6 +120,7 @@ def serve(
 
 @app.command()
 def talk(
+    context: typer.Context,
     persona: Annotated[str, typer.Argument(help="A persona's name or file.")] = "marta",
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
@@ -142,6 +143,10 @@ def talk(
     from npc_runtime.screen import Screen
     from npc_runtime.talk import Talk
 
+    for name in ("key", "session"):  # NPC_RUNTIME_KEY may be set for other commands
+        source = context.get_parameter_source(name)
+        if connect is None and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"`--{name}` is of no use without `--connect`", "Name the daemon's endpoint too")
     with _verbs(bundle, backend, personas or [], connect, key, session) as verbs:
         raise typer.Exit(Talk(verbs, Screen(), personas or (), seed).run(persona))
 

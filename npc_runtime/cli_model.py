@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Typer reads the annotations.
 
 import json
+import os
 import sys
 from dataclasses import replace
 from functools import partial
@@ -83,7 +84,7 @@ def _finetune(bundle: str, data: Path, out: Path, seconds: float, workers: int) 
 
 def _recipe(name: str) -> Path:
     for path in (Path(name), _RECIPES / f"{name}.toml"):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     shipped = ", ".join(sorted(path.stem for path in _RECIPES.glob("*.toml")))
     raise ConfigError(f"there is no recipe `{name:.120}`: neither a file nor a shipped one ({shipped})")
@@ -148,7 +149,7 @@ def _exam(corpus: Path) -> "Exam":
     from npc_runtime.training.templates import read_deck
 
     for part in ("scenes", "cards"):
-        if not (corpus / part).is_dir():
+        if not os.path.isdir(corpus / part):
             raise ConfigError(f"`{corpus}` is no corpus: it lacks the folder `{part}`")
     seen, unseen = read_deck(corpus / "cards").split()
     return Exam(split_scenes(read_scenes(corpus / "scenes"))[1], seen, unseen)

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Typer reads the annotations.
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +30,9 @@ def persona_check(
 
     Example: `npc-runtime persona check personas/`
     """
-    from npc_runtime.persona import find_persona
+    from npc_runtime.persona import check_folders, find_persona
 
+    check_folders(personas or ())
     faults = 0
     for name in _files_of(names):
         try:
@@ -38,7 +40,8 @@ def persona_check(
         except NpcError as error:
             told = error.faults if isinstance(error, PersonaError) else (error.text,)
             faults += len(told)
-            print(*(f"error: {text}" for text in told), f"hint: {error.hint}", sep="\n", file=sys.stderr)
+            hint = PersonaError.hint if len(told) > 1 else error.hint  # the error's own would send people here
+            print(*(f"error: {text}" for text in told), f"hint: {hint}", sep="\n", file=sys.stderr)
     raise typer.Exit(1 if faults else 0)
 
 
@@ -53,7 +56,7 @@ def _told(persona: "Persona") -> str:
 def _files_of(names: list[str]) -> "Iterator[str]":
     """The names, folders replaced by the persona files in them. Raises ConfigError for a folder without any."""
     for name in names:
-        if not Path(name).is_dir():
+        if not os.path.isdir(name):
             yield name
             continue
         files = sorted(Path(name).glob("*.toml"))
@@ -72,9 +75,10 @@ def persona_show(
 
     Example: `npc-runtime persona show marta`
     """
-    from npc_runtime.persona import find_persona, to_mapping
+    from npc_runtime.persona import check_folders, find_persona, to_mapping
     from npc_runtime.prompt import persona_lines
 
+    check_folders(personas or ())
     persona = find_persona(name, personas or ())
     if as_json:
         print(json.dumps(to_mapping(persona), ensure_ascii=False))

@@ -35,6 +35,7 @@ MAX_EVENT_BYTES = 256 * 2**20
 """Most bytes of one answer that a client reads."""
 LINGER_MS = 200
 USER = "npc"
+_ADDRESS = "An address looks like tcp://127.0.0.1:5555; `npc-runtime serve` prints its own and its key when it is ready"
 _ENDS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
@@ -100,7 +101,7 @@ class Connection(Verbs):
         try:
             dealer.connect(endpoint)
         except (zmq.ZMQError, ValueError) as error:
-            raise errors.ConfigError(f"`{endpoint:.120}` is no ZeroMQ endpoint: {error}") from error
+            raise errors.ConfigError(f"`{endpoint:.120}` is no ZeroMQ endpoint: {error}", _ADDRESS) from error
 
     def _greet(self, session: str, timeout_s: float) -> None:
         hello = wire.Hello(id=next(self._ids), protocol=[wire.PROTOCOL], client="python", session=session)

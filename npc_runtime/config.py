@@ -79,6 +79,8 @@ class Config:
                 object.__setattr__(self, item.name, value)
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise ConfigError(f"`{item.name}` must be of type {kind.__name__}, got {shown(value)}")
+            if kind is str and "\0" in str(value):
+                raise ConfigError(f"`{item.name}` must not hold a null character, got {shown(value)}")
         for name in (
             "prefill_chunk",
             "burst",
@@ -123,6 +125,11 @@ def load_config(
     known = {field.name for field in fields(Config)}
     named = {key: variables.get(PREFIX + key.upper()) for key in known}
     config = _apply(config, {k: v for k, v in named.items() if v is not None}, "the environment")
+    for key, value in flags.items():
+        if value == "":  # of a variable that was never set, perhaps: what was asked for would silently not be done
+            raise ConfigError(
+                f"`{key}` on the command line must name a folder, got ''", "Leave the option out for none"
+            )
     return _apply(config, {key: value for key, value in flags.items() if value is not None}, "the command line")
 
 

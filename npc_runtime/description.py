@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -141,11 +142,11 @@ class _Table:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+        if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for a writer
             raise BundleError(f"`{path}` must be a plain file")
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise BundleError(f"`{path.parent}` is not a Bundle: {path.name} cannot be read ({reason(error)})") from error
     if len(text) > MAX_BYTES:
         raise BundleError(f"`{path}` may hold {MAX_BYTES} bytes and holds more")

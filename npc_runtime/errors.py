@@ -47,8 +47,8 @@ class NpcError(Exception):
     hint: ClassVar[str] = "This is a defect of npc-runtime; please report it with the text above"
 
     def __init__(self, text: str, hint: str | None = None) -> None:
-        super().__init__(text)
-        self.text = text
+        self.text = text.replace("\0", "\\0")  # a terminal shows it as nothing, or as a space
+        super().__init__(self.text)
         if hint is not None:
             self.hint = hint  # type: ignore[misc]  # an instance may know better than its class
 
@@ -122,7 +122,7 @@ class ConfigError(BadInput):
     """An option or limit is wrong."""
 
     code = "bad_config"
-    hint = "Correct the option; `npc-runtime serve --help` shows defaults and units"
+    hint = "Correct the option; the command's `--help` shows defaults and units"
 
 
 class FileError(NpcError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,9 +254,9 @@ def _dense(key: str, tensor: Tensor, shape: tuple[int, ...]) -> NDArray[np.float
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
     for whole in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / whole).is_file():
+        if os.path.isfile(folder / whole):
             return _read_file(folder / whole)
-        if (folder / f"{whole}.index.json").is_file():
+        if os.path.isfile(folder / f"{whole}.index.json"):
             return _read_shards(folder, f"{whole}.index.json")
     raise BundleError(
         f"`{folder}` holds neither model.safetensors nor pytorch_model.bin, whole or with an index",
@@ -277,7 +278,7 @@ def _read_shards(folder: Path, index: str) -> dict[str, Tensor]:
 
 def _check_plain(path: Path) -> None:
     """Refuses pipes and devices, whose opening could wait for ever."""
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise BundleError(f"`{path}` must be a plain file")
 
 
@@ -296,7 +297,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 def _tokenizer_path(folder: Path, given: Path | str | None) -> Path:
     for path in [Path(given)] if given is not None else [folder / name for name in TOKENIZERS]:
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     raise BundleError(
         f"no tokenizer: `{given or folder}` {'is no file' if given else 'holds no ' + ' or '.join(TOKENIZERS)}",

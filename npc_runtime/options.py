@@ -34,8 +34,8 @@ LIMITS = {
     "threads": "CPU threads of the onnx backend",
     "bits": "Weight bits of the onnx backend: 4, 8 or 32; 0: as the Bundle stores them",
     "keep_npcs": "Whether the Npcs of a client that vanished stay for its return",
-    "save_dir": "Folder that saves are bound to; empty: any absolute path",
-    "journal": "Folder in which every Npc is kept current, to be there after a crash; empty: none",
+    "save_dir": "Folder that saves are bound to; without one any absolute path",
+    "journal": "Folder in which every Npc is kept current, to be there after a crash",
 }
 """What each limit of Config means, its unit last."""
 

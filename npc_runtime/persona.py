@@ -162,7 +162,7 @@ def load_persona(path: Path) -> Persona:
         raise PersonaError(f"{where} cannot be read: {reason(error)}") from error
     except RecursionError:
         raise PersonaError(f"{where} is not a persona: lists or tables are nested too deep") from None
-    except ValueError as error:  # a TOMLDecodeError, an integer of too many digits, a null byte in the path
+    except ValueError as error:  # a TOMLDecodeError, an integer of too many digits
         raise PersonaError(f"{where} is not TOML: {error}") from None
     try:
         return persona_from(table, where)
@@ -207,7 +207,7 @@ def list_personas(folders: Sequence[Path] = ()) -> dict[str, Path]:
 def check_folders(folders: Sequence[Path]) -> None:
     """ConfigError for what is no folder: it may be misspelt."""
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise ConfigError(f"persona folder `{folder}` is not a folder")
 
 
@@ -221,17 +221,21 @@ def bundled_folder() -> Path:
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """(name, file) of each persona of a folder; nothing where the folder is missing."""
-    for path in folder.glob("*.toml") if folder.is_dir() else ():
+    for path in folder.glob("*.toml") if os.path.isdir(folder) else ():
         if _NAME.fullmatch(path.stem) and path.is_file():
             yield path.stem, path
 
 
 def _read(path: Path) -> bytes:
     """The file's bytes; nothing is read of a folder, device or pipe, nor more than a persona may hold."""
-    if path.is_dir():  # opening one fails on Windows with a text about permissions
+    if os.path.isdir(path):  # opening one fails on Windows with a text about permissions
         raise PersonaError(f"`{path}` must be a file, got a folder")
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
+    try:
+        handle = os.open(path, flags)
+    except ValueError as error:  # a null character, or half of one
+        raise PersonaError(f"there can be no persona file {shown(str(path))}: {error}") from None
+    with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise PersonaError(f"`{path}` must be a plain file, got a device or pipe")
         data = file.read(MAX_FILE_BYTES + 1)

@@ -87,7 +87,7 @@ class Timeline(Generic[Mark]):
     def rewind(self, pool: Pool, turns: int) -> None:
         """Goes back `turns` points. Raises NothingToRewind, changing nothing, when fewer are kept."""
         if turns > len(self.past) or self.current is None:
-            raise NothingToRewind(f"asked to go back {turns} turns, {len(self.past)} are kept")
+            raise NothingToRewind(f"turns to go back: {turns} asked for, {len(self.past)} kept")
         for _ in range(turns):
             pool.drop(self.current.slot)
             self.current = self.past.pop()

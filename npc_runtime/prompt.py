@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from npc_runtime.constraint import Trie
 from npc_runtime.errors import BundleError
+from npc_runtime.persona import MOODS
 from npc_runtime.tokenizer import CONTROL
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Layout(Protocol):
 
     banned: frozenset[int]
     """Ids that speech may not contain."""
+    unopening: frozenset[int]
+    """Ids that speech may not open with: those, its end (an empty Reply is not allowed), and known moods."""
     stops: tuple[str, ...]
     """Texts that end speech (plain layout only)."""
     end: tuple[int, ...]
@@ -126,6 +129,9 @@ class ControlLayout:
         self._id = {symbol: token for symbol, token in ids.items() if token is not None}
         self.end: tuple[int, ...] = (self._id["<end>"],)
         self.banned = (tokenizer.special | tokenizer.unspeakable) - {self._id["<end>"]}
+        # After a mood that it does not know the model may go on with one that it does, as if the head had not ended.
+        moods = map(tokenizer.encode, MOODS)
+        self.unopening = self.banned | {self._id["<end>"], *(mood[0] for mood in moods if len(mood) == 1)}
 
         self._surfaces: dict[int, str | None] = {}
         self._anchor = tokenizer.encode("a")
@@ -177,9 +183,15 @@ class ControlLayout:
         return _heads(self, moods, actions)
 
     def head(self, head: Head) -> tuple[int, ...]:
-        """The tokens of one head, `<say>` included."""
+        """The tokens of one head, `<say>` included; a persona's own mood in several tokens stands behind `neutral`.
+
+        The model has met no such mood: without a known one before it first Replies often began in mid-word.
+        """
+        mood = self._tokenizer.encode(head.mood)
+        if len(mood) > 1 and head.mood not in MOODS:
+            mood = [*self._tokenizer.encode(MOODS[0]), *mood]
         act = self._text("<act>", head.action) if head.action else ()
-        return (*self._tokenizer.encode(head.mood), *act, self._id["<say>"])
+        return (*mood, *act, self._id["<say>"])
 
     def speech(self, text: str) -> tuple[int, ...]:
         """The line as the tokenizer splits it."""
@@ -203,6 +215,7 @@ class PlainLayout:
         if not self.end or not tokenizer.encode("("):
             raise BundleError("the tokenizer has no tokens for a line break or a bracket, which the plain layout needs")
         self.banned = frozenset(tokenizer.special)
+        self.unopening = self.banned | {self.end[0]}
         self.stops: tuple[str, ...] = ("\n",)
         self.blank: frozenset[int] = frozenset()  # nobody asks: with stops every token is looked at
 
@@ -295,8 +308,8 @@ class ReplyReader:
 
     @property
     def banned(self) -> frozenset[int]:
-        """The ids that may not come next in speech; an empty Reply is not allowed."""
-        return self._layout.banned if self.text.strip() else self._layout.banned | {self._first_end}
+        """The ids that may not come next in speech."""
+        return self._layout.banned if self.text.strip() else self._layout.unopening
 
     @property
     def trie(self) -> Trie[Head] | None:

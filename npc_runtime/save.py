@@ -7,6 +7,7 @@ data only, and every bound is checked before anything is built from it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -327,11 +328,20 @@ def read(path: Path | str, max_bytes: int) -> bytes:
 
 
 NO_FOLDER = "Make the folder first, or choose another"
+_HINTS = {
+    errno.EACCES: "Check the permissions of the folder, or choose another",
+    errno.EPERM: "Check the permissions of the folder, or choose another",
+    errno.EROFS: "Choose a folder that can be written to",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+}
 
 
 def write_atomic(path: Path | str, data: bytes) -> None:
     """Writes beside, flushes to the disk, renames over. Raises SaveFailed, and then an older file stands unharmed."""
-    target = Path(os.path.realpath(path))  # a link stays a link
+    try:
+        target = Path(os.path.realpath(path))  # a link stays a link
+    except ValueError as error:  # a null character in the name, or half of one
+        raise SaveFailed(f"`{path}` could not be written: {error}", CHECK_PATH) from error
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with open(beside, "xb") as file:
@@ -339,10 +349,12 @@ def write_atomic(path: Path | str, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
-    except (OSError, ValueError) as error:
-        if not target.parent.is_dir():
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0)
+        if hint is None and not os.path.isdir(target.parent):
             raise SaveFailed(f"`{path}` could not be written: no folder `{target.parent}`", NO_FOLDER) from error
-        hint = "Choose another name" if target.is_dir() else None
+        if os.path.isdir(target):
+            hint = "Choose another name"
         raise SaveFailed(f"`{path}` could not be written: {reason(error)}", hint) from error
     finally:
         with contextlib.suppress(OSError):

@@ -146,6 +146,11 @@ class Session:
         """A checked line of text."""
         if len(text) > self.config.max_text_chars:
             raise TooLarge(f"`{what}` may hold {self.config.max_text_chars} characters, got {len(text)}")
+        try:
+            text.encode()  # in process nothing else refuses half a character, which no frame can hold
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X}"
+            raise BadInput(f"`{what}` must not hold half a character (a lone surrogate), got {half}") from None
         cleaned = clean(text)
         if not cleaned:
             raise BadInput(f"`{what}` must hold some visible text")
@@ -234,7 +239,7 @@ class Session:
         turn = Turn(npc.timeline, tokens, listener, speech, _lane(request.lane), _deadline(request.deadline_ms))
         if request.stream:
             turn.pace = (
-                self.config.pace_tokens_per_s if request.pace is None else _in_range("pace", request.pace, 0, 1e4)
+                self.config.pace_tokens_per_s if request.pace is None else _in_range("pace", request.pace, 0, 10_000)
             )
         self.submit(turn)
 
@@ -325,7 +330,7 @@ def _lane(lane: str) -> int:
 def _deadline(milliseconds: int | None) -> float | None:
     if milliseconds is None:
         return None
-    return time.monotonic() + _in_range("deadline_ms", milliseconds, 0, 3.6e6) / 1e3
+    return time.monotonic() + _in_range("deadline_ms", milliseconds, 0, 3_600_000) / 1e3
 
 
 def _seed(seed: int) -> int:
@@ -334,7 +339,7 @@ def _seed(seed: int) -> int:
 
 def _in_range(name: str, value: float, low: float, high: float) -> float:
     if not low <= value <= high:  # NaN is in no range
-        raise BadInput(f"`{name}` must be from {low:g} to {high:g}, got {value}")
+        raise BadInput(f"`{name}` must be from {low} to {high}, got {value}")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,11 +74,18 @@ class Talk:
                 self.say(text)
         except ConnectionLost:
             raise
+        except TooLarge as error:  # it names a field and its configuration, which nobody here has seen
+            more = " or more" if len(text) == _LONGEST_LINE else ""
+            self._refuse(error.text.replace("`text`", "a line") + more, "Shorten it, or say it in several lines")
+            return False
         except NpcError as error:
-            self.screen.end()
-            self.screen.error(error.text, error.hint)
+            self._refuse(error.text, error.hint)
             return False
         return True
+
+    def _refuse(self, text: str, hint: str) -> None:
+        self.screen.end()
+        self.screen.error(text, hint)
 
     def _command(self, text: str) -> None:
         name, _, rest = text.partition(" ")
@@ -136,7 +144,7 @@ class Talk:
             spawned = self.verbs.spawn(npc, self._found(persona), seed=self.seed, replace=True)
         except UnknownPersona as error:
             beside = Path(f"{persona}.toml")
-            hint = f"A file of one lies here: name it, {beside}" if beside.is_file() else error.hint
+            hint = f"A file of one lies here: name it, {beside}" if os.path.isfile(beside) else error.hint
             raise UnknownPersona(error.text, hint) from None
         self.npc, self.names[npc], self._sources[npc] = npc, spawned.name, persona
         self.screen.note(f"  {spawned.name}, {spawned.role}")
@@ -282,4 +290,5 @@ def _piped(source: TextIO) -> Iterator[str]:
                 break
             line = source.readline(_LONGEST_LINE)
         else:
-            raise TooLarge(f"a line of input may hold {_LONGEST_LINE} characters, and this one goes on and on")
+            text = f"a line of input may hold {_LONGEST_LINE} characters, and this one goes on and on"
+            raise TooLarge(text, "End lines with a line break")

@@ -132,14 +132,20 @@ class Verbs(ABC):
             self._send(request, pending)
 
     def spawn(
-        self, npc: str, persona: str | Mapping[str, Any], *, seed: int | None = None, replace: bool = False
+        self,
+        npc: str,
+        persona: str | PathLike[str] | Mapping[str, Any],
+        *,
+        seed: int | None = None,
+        replace: bool = False,
     ) -> Pending[Spawned]:
         """Brings a persona (a name, a path or a table of its fields) alive under the id `npc`.
 
         seed: makes its replies repeatable; drawn at random when None. replace: an Npc of that id makes way.
         """
-        table = dict(persona) if isinstance(persona, Mapping) else persona
-        request = wire.Spawn(id=next(self._ids), npc=npc, persona=table, seed=seed, replace=replace)
+        found: Any = os.fspath(persona) if isinstance(persona, os.PathLike) else persona
+        found = dict(found) if isinstance(found, Mapping) else found
+        request = wire.Spawn(id=next(self._ids), npc=npc, persona=found, seed=seed, replace=replace)
         return self._ask(request, _spawned)
 
     def say(

@@ -380,6 +380,10 @@ def test_bundles_are_found_by_path_name_and_environment(
     assert default_bundle_path() == tmp_path / "shipped" / "bard"
     with pytest.raises(BundleError, match=r"no Bundle `ghost`.*shipped: bard, default"):
         find_bundle("ghost")
+    with pytest.raises(BundleError, match=r"no Bundle `gh\\0st`"):  # a terminal would show the character as a space
+        find_bundle("gh\0st")
+    with pytest.raises(BundleError, match="embedded null byte"):
+        Bundle.load("gh\0st")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")

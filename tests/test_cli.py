@@ -129,16 +129,42 @@ def test_a_typed_error_is_two_lines_on_stderr_and_status_1(run, tmp_path):
     ("arguments", "told"),
     [
         (["persona", "list", "--personas", "nowhere"], "error: persona folder `nowhere` is not a folder"),
+        (["persona", "check", "marta", "--personas", "nowhere"], "error: persona folder `nowhere` is not a folder"),
+        (["persona", "show", "marta", "--personas", "nowhere"], "error: persona folder `nowhere` is not a folder"),
         (
             ["talk", "--connect", "tcp://127.0.0.1:1", "--bundle", "x"],
             "error: `--bundle` and `--backend` are of no use",
         ),
+        (["talk", "--key", "k" * 32], "error: `--key` is of no use without `--connect`"),
+        (["talk", "--session", "mine"], "error: `--session` is of no use without `--connect`"),
     ],
 )
 def test_an_option_is_not_passed_over_in_silence(run, arguments, told):
     status, out, err = run(*arguments)
     assert (status, out) == (1, "")
     assert err.startswith(told)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "serve --bundle {}",
+        "persona check {}",
+        "persona check {}.toml",
+        "persona show {}.toml",
+        "persona list --personas {}",
+        "talk --personas {}",
+        "bundle verify {}",
+        "bundle import {} made",
+        "train {} --data here --out there",
+        "evaluate --corpus {}",
+    ],
+)
+def test_a_path_too_long_for_the_system_is_no_defect(run, line):
+    status, out, err = run(*line.format("x" * 300).split())
+    assert (status, out) == (1, "")
+    assert "error: " in err
+    assert "defect" not in err
 
 
 def test_a_defect_is_no_traceback_unless_asked_for(run, monkeypatch):
@@ -222,7 +248,7 @@ def test_persona_check_tells_every_fault(run, tmp_path):
     for line, place in zip(errors, places, strict=False):
         assert line.startswith(bad + place)
     assert "worse.toml" in errors[4]
-    assert err.count("hint: ") == 2
+    assert err.count("hint: personas/README.md shows every field by example") == 2
 
 
 def test_persona_check_of_the_shipped_ones_holds(run):

@@ -136,8 +136,9 @@ def test_where_nobody_listens_that_is_told() -> None:
         port = vacant.getsockname()[1]
     with pytest.raises(errors.ConnectionLost, match="does not listen"):
         Client.connect(f"tcp://127.0.0.1:{port}", "x" * 32)
-    with pytest.raises(errors.ConfigError, match="no ZeroMQ endpoint"):
+    with pytest.raises(errors.ConfigError, match="no ZeroMQ endpoint") as caught:
         Client.connect("not an endpoint", "x" * 32)
+    assert "tcp://127.0.0.1:" in caught.value.hint
     assert "only named Sessions" in errors.ConnectionLost.hint
 
 

@@ -60,6 +60,19 @@ def test_folders_may_be_paths_of_any_kind_and_are_kept_as_text(tmp_path: Path) -
         assert config == Config(journal=folder, save_dir=folder)
 
 
+def test_no_folder_holds_a_null_character() -> None:
+    for name in ("save_dir", "journal"):
+        with pytest.raises(ConfigError, match=rf"`{name}` must not hold a null character, got 'a\\x00b'"):
+            Config(**{name: "a\0b"})
+
+
+@pytest.mark.parametrize("name", ["journal", "save_dir"])
+def test_an_empty_folder_on_the_command_line_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{name}` on the command line must name a folder, got ''"):
+        load_config(None, {}, **{name: ""})
+    assert load_config(None, {f"NPC_RUNTIME_{name.upper()}": ""}) == Config()
+
+
 @pytest.mark.parametrize("wrong", [5, None, b"journal", BytesPath()], ids=["number", "None", "bytes", "path of bytes"])
 def test_what_is_no_path_is_no_folder(wrong: Any) -> None:
     with pytest.raises(ConfigError, match="`journal` must be of type str, got"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +218,16 @@ def test_more_threads_than_processors_are_found(bundle, monkeypatch):
     assert not result.finding.passed
 
 
-def test_a_journal_that_forgets_is_found(bundle, monkeypatch):
-    monkeypatch.setattr(delivery, "_computing", lambda patient: ["--journal", ""])
+def test_a_journal_that_forgets_is_found(bundle, monkeypatch, tmp_path):
+    kill = os.kill
+
+    def forget(pid, number):
+        kill(pid, number)
+        for segment in tmp_path.glob("*.segment"):
+            segment.unlink()
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda: nullcontext(str(tmp_path)))
+    monkeypatch.setattr("os.kill", forget)
     [result] = doctor.examine(open_patient(bundle, CONFIG, "reference"), ["journal"])
     assert not result.finding.passed
     assert "unknown_npc" in result.finding.figure

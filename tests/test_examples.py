@@ -70,6 +70,20 @@ def test_tavern_streams_both_characters(output: Callable[[str], list[str]]) -> N
     assert [found and found[1] for found in speakers] == ["Marta Thwaite", "Bram Nuttall", "Marta Thwaite"]
 
 
+def test_the_python_of_the_readme_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert blocks
+    monkeypatch.setattr(npc_runtime, "Runtime", Quick)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(block, {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert (tmp_path / "slot1.npcsave").is_file()
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
     text = path.read_text("utf-8")

@@ -57,7 +57,7 @@ def test_rewind_goes_back_and_frees_what_came_later():
 def test_rewinding_too_far_changes_nothing():
     pool = Pool(8)
     line = grown(pool, 3, keep=8)
-    with pytest.raises(NothingToRewind, match="asked to go back 3 turns, 2 are kept"):
+    with pytest.raises(NothingToRewind, match="turns to go back: 3 asked for, 2 kept"):
         line.rewind(pool, 3)
     assert line.current is not None
     assert line.current.mark == 2

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from fakes import FakeTokenizer
 
+from npc_runtime.bundle import Bundle, default_bundle_path
 from npc_runtime.errors import BundleError
-from npc_runtime.persona import Persona, Sample
+from npc_runtime.persona import MOODS, Persona, Sample
 from npc_runtime.prompt import ControlLayout, Head, PlainLayout, ReplyReader, clean, make_layout
+from npc_runtime.runtime import Runtime
 from npc_runtime.tokenizer import CONTROL
 
 TOKENIZER = FakeTokenizer()
@@ -115,6 +117,36 @@ def test_speech_bans_every_tag_but_the_end_and_an_empty_reply():
     push(reading, TOKENIZER.encode("Yes"))
     assert TOKENIZER.special - reading.banned == set(LAYOUT.end)
     assert set(TOKENIZER.encode("\n\x1b")) <= reading.banned
+
+
+def test_a_mood_of_ones_own_stands_behind_a_known_one():
+    assert shown(LAYOUT.head(Head("smug", "give"))) == "neutralsmug<act>give<say>"
+    reading = reader(moods=("smug", "neutral"))
+    push(reading, LAYOUT.head(Head("smug")))
+    assert reading.head == Head("smug")
+
+
+def test_speech_does_not_open_with_the_word_of_a_mood():
+    """With moods of its own alone a character's first Reply began `neutral.`"""
+    tokenizer = Bundle.load(default_bundle_path()).tokenizer
+    layout = ControlLayout(tokenizer)
+    reading = ReplyReader(layout, tokenizer, layout.heads(("smug",), ()), 50)
+    push(reading, layout.head(Head("smug")))
+    words = {token for mood in MOODS for token in tokenizer.encode(mood)}
+    assert words <= reading.banned
+    push(reading, tokenizer.encode("I am"))
+    assert not words & reading.banned
+
+
+def test_a_mood_of_ones_own_is_not_spoken():
+    """Each of the first Replies below began with another mood (`amused, isn't it?`) or in mid-word."""
+    moods = {"moods": ["smug"], "name": "Orla", "role": "baker"}
+    with Runtime() as game:
+        for seed in range(10):
+            game.spawn("orla", moods, seed=seed, replace=True)
+            reply = game.say("orla", "Hello.")
+            assert reply.mood == "smug"
+            assert reply.text[0].isupper(), reply.text
 
 
 def test_a_character_of_several_tokens_is_held_back_until_it_is_whole():

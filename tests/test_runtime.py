@@ -57,6 +57,15 @@ def test_closing_ends_what_is_under_way_and_every_later_verb() -> None:
     assert backend.closed
 
 
+def test_half_a_character_is_refused() -> None:
+    with Runtime(open_stage=lambda: fake_stage(Config())) as runtime:
+        runtime.spawn("marta", MARTA, seed=7)
+        for ask in (runtime.say, runtime.observe):
+            with pytest.raises(errors.BadInput, match=r"`text` must not hold half a character .*, got U\+D800"):
+                ask("marta", "good \ud800 day")
+        assert runtime.list()[0].turns == 0
+
+
 def test_it_tells_its_backend_and_why() -> None:
     with Runtime(open_stage=lambda: fake_stage(Config(burst=4))) as runtime:
         assert runtime.backend == "fake: a fake, for tests"

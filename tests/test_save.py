@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -510,6 +512,36 @@ def test_a_folder_that_is_missing_or_forbidden_fails_cleanly(tmp_path: Path) -> 
         write_atomic(tmp_path / "none" / "a.npcsave", b"x")
     assert caught.value.hint.startswith("Make the folder first")
     assert [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "half \ud800"])
+def test_a_name_that_no_disk_takes_is_refused(tmp_path: Path, name: str) -> None:
+    for path in (tmp_path / f"{name}.npcsave", tmp_path / name / "a.npcsave"):
+        with pytest.raises(SaveFailed, match="could not be written"):
+            write_atomic(path, b"x")
+        with pytest.raises(SaveError, match="cannot be read"):
+            read(path, 100)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EACCES, "permissions"),
+        (errno.EPERM, "permissions"),
+        (errno.EROFS, "that can be written"),
+        (errno.ENAMETOOLONG, "shorter name"),
+        (errno.ENOSPC, "Free disk space"),
+    ],
+)
+def test_the_hint_fits_what_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("builtins.open", fail)
+    with pytest.raises(SaveFailed, match=re.escape(os.strerror(number))) as caught:
+        write_atomic(tmp_path / "game.npcsave", b"x")
+    assert hint in caught.value.hint
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

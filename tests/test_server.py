@@ -10,7 +10,7 @@ import zmq
 from fakes import FakeBackend, fake_stage
 from served import MARTA, Daemon, Raw, served
 
-from npc_runtime import wire
+from npc_runtime import save, wire
 from npc_runtime.auth import PlainAuth
 from npc_runtime.config import Config
 from npc_runtime.errors import ConfigError
@@ -421,6 +421,16 @@ def test_a_defect_in_a_tick_leaves_nobody_waiting(daemon: Daemon, monkeypatch: p
         assert failed["code"] == "internal"
         assert "out of order" in failed["text"]
         assert raw.ask("say", npc="marta", text="hello", stream=False)["finish"] == "end"
+
+
+def test_a_defect_in_a_save_is_its_callers_alone(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(save, "write_atomic", lambda path, data: 1 // 0)
+    with Raw(daemon) as raw, Raw(daemon) as other:
+        raw.spawn()
+        other.spawn()
+        speaking = other.send("say", npc="marta", text="hello", pace=20)
+        assert "ZeroDivisionError" in raw.ask("save", path="/a.npcsave")["text"]
+        assert other.until(speaking)["finish"] == "end"
 
 
 def test_stopping_tells_clients_cuts_turns_and_refuses_new_ones() -> None:

@@ -103,11 +103,20 @@ def test_save_and_load_go_on_as_before(runtime, tmp_path):
     assert "  loaded marta (1 turn); now with Marta Thwaite" in shown
 
 
+def test_a_save_of_a_name_too_long_is_refused_and_the_talk_goes_on(runtime):
+    status, shown = talked(runtime, f"/save /tmp/{'x' * 300}", "/save evening\0", "/state")
+    assert status == 1
+    assert sum("File name too long" in line for line in shown) == 1
+    assert sum("null character" in line for line in shown) == 1
+    assert "hint: Choose a shorter name" in shown
+    assert shown[-1].startswith("  digest")
+
+
 def test_rewind_takes_turns_back(runtime):
     status, shown = talked(runtime, "One.", "Two.", "Three.", "/rewind 2", "/rewind", "/rewind", "/rewind two")
     assert "  back at 1 turn; 1 more can be taken back" in shown
     assert "  back at 0 turns; 0 more can be taken back" in shown
-    assert "error: asked to go back 1 turns, 0 are kept" in shown
+    assert "error: turns to go back: 1 asked for, 0 kept" in shown
     assert "error: `/rewind` takes a number of turns, got `two`" in shown
     assert status == 1
     assert [text for kind, text in log(runtime) if kind == "player"] == []
@@ -204,7 +213,7 @@ def test_help_names_every_command(runtime):
 def test_a_refused_line_is_told_and_the_talk_goes_on(runtime):
     status, shown = talked(runtime, "x" * 5000, "Still there?")
     assert status == 1
-    assert "error: `text` may hold 4096 characters, got 5000" in shown
+    assert "error: a line may hold 4096 characters, got 5000" in shown
     assert shown[-1].endswith(" s")
 
 
@@ -405,3 +414,11 @@ def test_a_line_too_long_is_refused_and_the_talk_goes_on() -> None:
     lines = list(_piped(io.StringIO("hello\n" + "a" * 200_000 + "\n" + "b" * 65536 + "\nbye\n")))
     assert [line[:1] for line in lines] == ["h", "a", "b", "b"]
     assert [len(line) for line in lines] == [6, 65536, 65536, 4]
+
+
+def test_a_line_too_long_is_told_in_the_words_of_the_prompt(runtime):
+    _, shown = talked(runtime, "a" * 5000, "a" * 200_000, "/event " + "a" * 5000)
+    errors = [line for line in shown if line.startswith("error: ")]
+    limit = "error: a line may hold 4096 characters, got"
+    assert errors == [f"{limit} 5000", f"{limit} 65536 or more", f"{limit} 5000"]
+    assert shown.count("hint: Shorten it, or say it in several lines") == 3

@@ -50,6 +50,12 @@ def test_spawn_tells_who_came(game: Blocking) -> None:
     assert game.spawn("mute", {"name": "Mute", "role": "guard"}).opening is None
 
 
+def test_a_persona_may_be_a_path_of_any_kind(game: Blocking, tmp_path: Path) -> None:
+    file = tmp_path / "perrin.toml"
+    file.write_text('name = "Perrin Auld"\nrole = "ferryman"\n', "utf-8")
+    assert game.spawn("perrin", file).name == game.spawn("twin", str(file)).name == "Perrin Auld"
+
+
 def test_say_gives_a_reply_and_is_repeatable(marta: Blocking) -> None:
     marta.fork("marta", "twin")
     reply = marta.say("marta", "Good evening!")
@@ -129,6 +135,19 @@ def test_save_and_load_bring_everyone_back(marta: Blocking, tmp_path: Path) -> N
     assert marta.say("marta", "Who am I?").text == reply.text
 
 
+def test_a_path_that_no_disk_takes_is_the_callers_error_alone(marta: Blocking, tmp_path: Path) -> None:
+    speaking = marta.stream("marta", "Tell me all.")
+    with pytest.raises(errors.SaveFailed, match="File name too long") as caught:
+        marta.save(tmp_path / f"{'x' * 300}.npcsave")
+    assert caught.value.hint == "Choose a shorter name"
+    with pytest.raises(errors.SaveError, match="File name too long"):
+        marta.load(tmp_path / f"{'x' * 300}.npcsave")
+    for verb in (marta.save, marta.load):
+        with pytest.raises(errors.BadInput, match=r"null character, got '.*a\\x00b\.npcsave'"):
+            verb("/a\0b.npcsave")
+    assert speaking.reply.finish == "end"
+
+
 def test_relative_paths_mean_our_own_folder(marta: Blocking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert marta.save("one.npcsave").path == str(tmp_path / "one.npcsave")
@@ -183,6 +202,8 @@ def test_errors_are_the_typed_classes(marta: Blocking) -> None:
         ("observe", (5, "Bells."), {}, "`npcs` must be a list of texts"),
         ("spawn", ("a", None), {}, "`persona` must be text or a map"),
         ("spawn", ("a", 5), {}, "`persona` must be text or a map"),
+        ("say", ("marta", "Hi"), {"seed": -1}, "`seed` must be from 0 to 9007199254740991, got -1"),
+        ("say", ("marta", "Hi"), {"deadline_ms": -1}, "`deadline_ms` must be from 0 to 3600000, got -1"),
         ("save", (None,), {}, "`path` must be text"),
         ("save", (b"a.npcsave",), {}, "`path` must be text"),
         ("save", ("a.npcsave", "marta"), {}, "`npcs` must be a list of texts"),

@@ -64,8 +64,12 @@ def over_the_wire(patient: Patient) -> Finding:
         game.spawn("odalys")
         expected = [_essence(game.say("odalys", text)) for text in LINES[:3]]
         data = game.ask(wire.Snapshot(npc="odalys"))["data"]
-    options = ["--journal", "", *_computing(patient)]
-    with Client.start(patient.bundle.path, backend=patient.backend, options=options) as client:
+    with (
+        tempfile.TemporaryDirectory() as folder,  # NPC_RUNTIME_JOURNAL may name a journal that is in use
+        Client.start(
+            patient.bundle.path, backend=patient.backend, options=["--journal", folder, *_computing(patient)]
+        ) as client,
+    ):
         client.spawn("odalys", PERSONA, seed=7)
         told = [_essence(client.say("odalys", text, max_tokens=24)) for text in LINES[:3]]
         snapshot = client.snapshot("odalys")
