@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from npc_runtime.errors import BackendUnavailable, ConfigError, install_hint
+from npc_runtime.errors import BackendUnavailable, ConfigError, install_hint, reason
 from npc_runtime.options import BackendOption, BundleArgument, JsonOption, with_limits
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ def train(
         raise ConfigError("--from and --warm-start each name the Bundle to begin with", "Give one of them")
     if util.find_spec("torch") is None:
         raise BackendUnavailable("training needs torch, which is not installed", install_hint("train"))
+    try:  # before anything takes time
+        out.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"`--out` {out} cannot be a folder: {reason(error)}") from error
     if from_ is not None:
         raise typer.Exit(_finetune(from_, data, out, float("inf") if seconds is None else seconds, workers))
     path = _recipe(recipe)

@@ -122,6 +122,23 @@ def test_train_begins_with_one_bundle_only(run, tmp_path):
     assert err.startswith("error: --from and --warm-start each name the Bundle to begin with\n")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from", "default", "--data", "{long}", "--out", "{here}"),
+        ("--corpus", "{long}", "--data", "{here}", "--out", "{here}"),
+        ("--data", "{long}", "--out", "{here}"),
+        ("--from", "default", "--data", "{here}", "--out", "{long}"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused_before_any_work(run, tmp_path, arguments):
+    pytest.importorskip("torch")
+    status, _, err = run("train", *(text.format(long="x" * 300, here=tmp_path) for text in arguments))
+    assert status == 1
+    assert "x" * 300 in err
+    assert "defect" not in err
+
+
 def test_train_packs_the_corpus_and_hands_on_its_options(run, monkeypatch, tmp_path):
     pytest.importorskip("torch")
     trained = pytest.importorskip("npc_runtime.training.__main__")

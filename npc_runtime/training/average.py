@@ -8,6 +8,7 @@ begin with what PATTERN matches shares of their own. Means of checkpoints: arXiv
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def mean(
 
 def read_weights(folder: Path, config: ModelConfig) -> Tensors:
     """Dense weights of a Bundle, grown if need be, or of a folder that `give_weights` wrote."""
-    if (folder / "bundle.json").is_file():
+    if os.path.isfile(folder / "bundle.json"):
         return dense_tensors(grown(Bundle.load(folder), config), config)
     with torch.device("meta"):
         like = Mamba(config).state_dict()

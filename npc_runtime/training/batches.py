@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import random
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ class Material:
 
 def read_material(folder: Path, recipe: Recipe) -> Material:
     """The material of a folder that `prepare` packed, and our own decks and scenes; ConfigError when it is none."""
-    if not (folder / TOKENIZER).is_file():
+    if not os.path.isfile(folder / TOKENIZER):
         raise ConfigError(f"`{folder}` is no packed corpus: it lacks `{TOKENIZER}`", "Run npc_runtime.training.prepare")
     tokenizer = SentencePieceTokenizer(folder / TOKENIZER)
     if tokenizer.vocab_size != recipe.model.vocab_size:

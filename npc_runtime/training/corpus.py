@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -147,7 +148,7 @@ def _split(text: str, by: str) -> tuple[str, ...]:
 
 def read_scenes(folder: Path) -> list[Scene]:
     """Every scene of every `.talk` file of a folder, or of one file; CorpusError when there are none."""
-    paths = [folder] if folder.is_file() else sorted(folder.glob("*.talk"))
+    paths = [folder] if os.path.isfile(folder) else sorted(folder.glob("*.talk")) if os.path.isdir(folder) else []
     scenes = [scene for path in paths for scene in read_talk(path)]
     if not scenes:
         raise CorpusError(f"`{folder}` holds no scenes; expected at least one `*.talk` file")

@@ -4,6 +4,7 @@ facts that plain sentences of the prose tell (see reading)."""
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -29,9 +30,9 @@ def prepare(corpus: Path, out: Path, left_out: Sequence[str] = LEFT_OUT) -> Iter
     or a file is malformed, of which nothing is written.
     """
     read_scenes(corpus / "scenes")
-    if not (corpus / "cards").is_dir():
+    if not os.path.isdir(corpus / "cards"):
         raise CorpusError(f"`{corpus / 'cards'}` is not a folder of cards")
-    if not (out / TOKENIZER).exists():
+    if not os.path.exists(out / TOKENIZER):
         train_tokenizer(sample_lines(corpus), out / TOKENIZER)
         yield f"{TOKENIZER} trained"
     for part in ("scenes", "cards"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Run:
             self.model.load_state_dict(start)
             while self.phase.fresh and self.place.phase < len(recipe.phases):
                 self.place.phase += 1
-        if (out / NAME).exists():
+        if os.path.exists(out / NAME):
             self.place = read_checkpoint(out, recipe, self.model, self.optimizer)
             self._tell(
                 f"resumed in phase {self.place.phase} at step {self.place.step}, {self.place.tokens} tokens read"
