@@ -16,7 +16,7 @@ from npc_runtime.training.corpus import CorpusError, Line, Scene
 from npc_runtime.training.drills import Drills, Shape
 from npc_runtime.training.header import alike
 from npc_runtime.training.kindred import EACH, READ, SWAPPED, swapped
-from npc_runtime.training.known import Known, Spot, Telling, apart, read_known
+from npc_runtime.training.known import SECOND, Known, Spot, Telling, apart, read_known
 from npc_runtime.training.values import UNWRITTEN, Values
 
 if TYPE_CHECKING:
@@ -65,6 +65,17 @@ def test_the_header_says_she_and_the_character_i() -> None:
     assert ladder.fact == "the ladder stays home because her father made it"
     assert ladder.spoken("{1}. Because {1}.") == "My father made it. Because my father made it."
     assert ladder.value(ladder.card.spots[0]) == "my father made it"
+
+
+def test_what_a_spot_holds_is_said_in_the_person_who_speaks() -> None:
+    card = Known(
+        "the tap ran when {1}", (Spot(("{they} were at {their} aunt's",), ("When did it run?",), ("When {1}.",)),)
+    )
+    telling = Telling(card, Values(rng(), fixed=SHE), rng())
+    assert telling.fact == "the tap ran when she was at her aunt's"
+    assert telling.spoken("When {1}.") == "When I was at my aunt's."
+    assert telling.spoken("When {1}.", SECOND) == "When you were at your aunt's."
+    assert telling.asked("Who came when {1}?") == "Who came when you were at your aunt's?"
 
 
 def rng() -> random.Random:

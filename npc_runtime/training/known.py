@@ -32,7 +32,7 @@ Texts = tuple[str, ...]
 _SPOT = re.compile(r"\[([^\[\]]*)\]")
 _HELD = re.compile(r"\{(\d)\}")
 _PRONOUN = re.compile(r"\{(?:they|them|their)\}")
-FIRST = {"{they}": "I", "{them}": "me", "{their}": "my"}
+FIRST = {"{they} were": "I was", "{they} are": "I am", "{they}": "I", "{them}": "me", "{their}": "my"}
 SECOND = {"{they}": "you", "{them}": "you", "{their}": "your"}
 """How one speaks of oneself, and of somebody to his face."""
 
@@ -85,7 +85,9 @@ class Telling:
         """What a character says, or another `person`: with a capital where what a spot holds opens a sentence."""
 
         def value(found: re.Match[str]) -> str:
-            held = _PRONOUN.sub(lambda pronoun: person[pronoun[0]], self._held[int(found[1]) - 1])
+            held = self._held[int(found[1]) - 1]
+            for pronoun, word in person.items():
+                held = held.replace(pronoun, word)
             opens = text[: found.start()].rstrip()[-1:] in ("", ".", "!", "?")
             return held[:1].upper() + held[1:] if opens else held
 
